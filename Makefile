@@ -1,0 +1,44 @@
+# Every target makes what it needs: python3 >= 3.11 and make are all that has to be there.
+# `make -s` style output: recipes are silent, the scripts say what they do.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench crash services environment base
+
+# The first Python that is new enough; PYTHON=/path/to/python3 overrides it.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv/bin/python
+# More arguments for pytest: make test PYTEST_ARGS='-k journal'
+PYTEST_ARGS ?=
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 10
+
+demo: base ## a real workflow on this machine: killed halfway, run again, nothing done twice
+	@$(VENV) examples/demo/run.py
+
+test: environment ## every test, on SQLite and on PostgreSQL (found, or a private one)
+	@$(VENV) -m scripts.services run -- $(VENV) -m pytest -n 2 tests $(PYTEST_ARGS)
+
+check: environment ## format, lint, types, import contracts, documentation
+	@$(VENV) -m ruff format --check .
+	@$(VENV) -m ruff check .
+	@$(VENV) -m mypy
+	@.venv/bin/lint-imports
+	@$(if $(wildcard tests/docs),$(VENV) -m pytest -q tests/docs)
+
+bench: environment ## measure, beside the raw limit and the peers
+	@$(VENV) -m scripts.services run -- $(VENV) -m benchmarks all
+
+crash: environment ## a kill at every write boundary, power cuts, planted defects (long)
+	@$(VENV) -m scripts.services run -- $(VENV) -m pytest tests/crash --crash=all -s $(PYTEST_ARGS)
+
+services: environment ## start what the tests need, leave it running, print the settings
+	@$(VENV) -m scripts.services start
+
+environment:
+	@$(if $(PYTHON),$(PYTHON) -m scripts.environment dev postgres,$(no_python))
+
+base:
+	@$(if $(PYTHON),$(PYTHON) -m scripts.environment,$(no_python))
+
+no_python = { echo 'Python 3.11 or newer is needed: apt-get install python3' >&2; exit 1; }

@@ -1,0 +1,187 @@
+"""The systems that can be measured and the scenarios they are measured in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+SQLITE, POSTGRESQL = "sqlite", "postgresql"
+BACKENDS = (SQLITE, POSTGRESQL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mode:
+    """How a system is set up for one backend. `{callers}` in an option is the number of callers."""
+
+    text: str
+    options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """A module of `benchmarks.systems` with one way of setting it up per backend."""
+
+    name: str
+    module: str
+    environment: str | None  # the table in peers.toml; None: the environment this runs in
+    modes: Mapping[str, Mode]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """What is run. `systems` None means all of them; `request` goes to the system's process as it is."""
+
+    name: str
+    title: str
+    unit: str
+    value: str = "value"  # the figure of a measurement that is the row's value
+    backends: tuple[str, ...] = BACKENDS
+    concurrency: tuple[int, ...] = (1,)
+    systems: tuple[str, ...] | None = None
+    slow_disk: bool = False
+    more_is_better: bool = True
+    request: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+SYSTEMS: dict[str, System] = {
+    system.name: system
+    for system in (
+        System(
+            name="holdfast",
+            module="benchmarks.systems.holdfast",
+            environment=None,
+            modes={backend: Mode(text="default") for backend in BACKENDS},
+        ),
+        System(
+            name="raw",
+            module="benchmarks.systems.raw",
+            environment=None,
+            modes={
+                SQLITE: Mode(text="bare group commit, apsw, one thread"),
+                POSTGRESQL: Mode(text="bare group commit, asyncpg, one connection"),
+            },
+        ),
+        System(
+            name="dbos",
+            module="benchmarks.systems.dbos",
+            environment="dbos",
+            modes={
+                SQLITE: Mode(text="default: blocking calls, a thread per caller, rollback journal"),
+                POSTGRESQL: Mode(text="default: blocking calls, a thread per caller, pool of 20"),
+            },
+        ),
+        System(
+            name="dbos-best",
+            module="benchmarks.systems.dbos",
+            environment="dbos",
+            modes={
+                SQLITE: Mode(
+                    text="best: blocking calls, WAL, one pooled connection, no pre-ping",
+                    options={"journal": "wal", "pool": "1", "ping": "off"},
+                ),
+                POSTGRESQL: Mode(
+                    text="best: blocking calls, a thread per caller, pool of 20, no pre-ping",
+                    options={"ping": "off"},
+                ),
+            },
+        ),
+        System(
+            name="langgraph",
+            module="benchmarks.systems.langgraph",
+            environment="langgraph",
+            modes={
+                SQLITE: Mode(text='best: AsyncSqliteSaver, durability="sync", chain of nodes'),
+                POSTGRESQL: Mode(
+                    text='best: AsyncPostgresSaver × 4, durability="sync", chain of nodes',
+                    options={"savers": "4"},
+                ),
+            },
+        ),
+        System(
+            name="absurd",
+            module="benchmarks.systems.absurd",
+            environment="absurd",
+            modes={
+                POSTGRESQL: Mode(
+                    text="best: asyncio, up to 25 connections, spawn + work_batch",
+                    options={"connections": "25"},
+                )
+            },
+        ),
+    )
+}
+
+ALIASES: dict[str, tuple[str, ...]] = {"dbos": ("dbos", "dbos-best"), "all": tuple(SYSTEMS)}
+"""Names that stand for several systems on the command line; `dbos` is measured in both of its modes."""
+
+SCENARIOS: dict[str, Scenario] = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario(
+            name="steps",
+            title="durable workflows of 10 trivial steps",
+            unit="steps/s",
+            concurrency=(1, 50, 200),
+            request={"steps": 10},
+        ),
+        Scenario(
+            name="long",
+            title="200 executions of 1,000 steps at once",
+            unit="steps/s",
+            concurrency=(200,),
+            request={"steps": 1000, "executions": 200},
+        ),
+        Scenario(
+            name="slow-disk",
+            title="workflows of 10 steps, 2 ms added to every disk sync",
+            unit="steps/s",
+            backends=(SQLITE,),
+            concurrency=(1, 50, 200),
+            slow_disk=True,
+            request={"steps": 10},
+        ),
+        Scenario(
+            name="cpu",
+            title="client CPU time per step",
+            unit="µs/step",
+            value="cpu_us_per_step",
+            concurrency=(50,),
+            more_is_better=False,
+            request={"steps": 10},
+        ),
+        Scenario(
+            name="resume",
+            title="going on with an execution of 10,000 recorded steps",
+            unit="s",
+            systems=("holdfast",),
+            more_is_better=False,
+            request={"steps": 10_000, "scenario": "resume"},
+        ),
+        Scenario(
+            name="fanout",
+            title="peak memory of `holdfast run` with a 10,000-step fan-out",
+            unit="MB",
+            value="peak_mb",
+            systems=("holdfast",),
+            more_is_better=False,
+            request={"steps": 10_000, "scenario": "fanout"},
+        ),
+        Scenario(
+            name="start",
+            title="start-up time",
+            unit="ms",
+            backends=(SQLITE,),
+            systems=(),
+            more_is_better=False,
+        ),
+    )
+}
+
+
+def systems_for(scenario: Scenario, names: list[str]) -> list[System]:
+    """The named systems that take part in `scenario`, in the order of the catalogue."""
+    wanted = {single for name in names for single in ALIASES.get(name, (name,))}
+    allowed = set(SYSTEMS) if scenario.systems is None else set(scenario.systems)
+    return [system for name, system in SYSTEMS.items() if name in wanted & allowed]

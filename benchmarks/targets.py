@@ -1,0 +1,101 @@
+"""What Holdfast has to reach: ratios against the systems beside it in the same run, and absolute limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from benchmarks.catalogue import POSTGRESQL, SQLITE
+from benchmarks.measurement import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """Holdfast's value must be at least `times` that of the fastest of `beside`."""
+
+    scenario: str
+    backend: str
+    concurrency: tuple[int, ...]
+    beside: tuple[str, ...]
+    times: float
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The value of `system` must be at most `most`."""
+
+    scenario: str
+    system: str
+    most: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One target, what was measured for it, and whether it is reached."""
+
+    what: str
+    wanted: str
+    measured: float
+    reached: bool
+
+
+_ONE, _MANY = (1,), (50, 200)
+_DBOS = ("dbos", "dbos-best")
+
+RATIOS = (
+    Ratio("steps", SQLITE, _ONE, _DBOS, 4),
+    Ratio("steps", SQLITE, _ONE, ("langgraph",), 3),
+    Ratio("steps", SQLITE, _ONE, ("raw",), 0.5),
+    Ratio("steps", SQLITE, _MANY, ("dbos",), 40),
+    Ratio("steps", SQLITE, _MANY, ("dbos-best",), 20),
+    Ratio("steps", SQLITE, _MANY, ("langgraph",), 20),
+    Ratio("steps", SQLITE, _MANY, ("raw",), 0.4),
+    Ratio("steps", POSTGRESQL, _ONE, _DBOS, 4),
+    Ratio("steps", POSTGRESQL, _ONE, ("absurd",), 1.7),
+    Ratio("steps", POSTGRESQL, _ONE, ("raw",), 0.5),
+    Ratio("steps", POSTGRESQL, _MANY, _DBOS, 40),
+    Ratio("steps", POSTGRESQL, _MANY, ("absurd",), 8),
+    Ratio("steps", POSTGRESQL, _MANY, ("raw",), 0.2),
+    Ratio("long", SQLITE, (200,), ("dbos",), 40),
+    Ratio("long", SQLITE, (200,), ("dbos-best",), 20),
+    Ratio("long", SQLITE, (200,), ("langgraph",), 20),
+    Ratio("long", SQLITE, (200,), ("raw",), 0.4),
+    Ratio("long", POSTGRESQL, (200,), _DBOS, 40),
+    Ratio("long", POSTGRESQL, (200,), ("absurd",), 8),
+    Ratio("long", POSTGRESQL, (200,), ("raw",), 0.2),
+    Ratio("slow-disk", SQLITE, _ONE, _DBOS, 3),
+    Ratio("slow-disk", SQLITE, _MANY, ("dbos",), 100),
+    Ratio("slow-disk", SQLITE, _MANY, ("dbos-best",), 100),
+)
+
+LIMITS = (
+    Limit("cpu", "holdfast", 50),
+    Limit("resume", "holdfast", 1),
+    Limit("fanout", "holdfast", 200),
+    Limit("start", "holdfast --help", 150),
+    Limit("start", "import holdfast", 80),
+)
+
+
+def verdicts(rows: Sequence[Row]) -> Iterator[Verdict]:
+    """Every target that `rows` say something about."""
+    values = {
+        (row["scenario"], row["backend"], row["concurrency"], row["system"]): row["value"]
+        for row in rows
+        if row["value"] is not None
+    }
+    for ratio in RATIOS:
+        for callers in ratio.concurrency:
+            place = (ratio.scenario, ratio.backend, callers)
+            ours = values.get((*place, "holdfast"))
+            theirs = [(values[*place, name], name) for name in ratio.beside if (*place, name) in values]
+            if ours is None or not theirs:
+                continue
+            fastest, name = max(theirs)
+            what = f"{ratio.scenario} {ratio.backend} {callers}: holdfast / {name}"
+            yield Verdict(what, f"≥ {ratio.times:g} ×", ours / fastest, ours >= ratio.times * fastest)
+    for limit in LIMITS:
+        for (scenario, backend, _, system), value in values.items():
+            if (scenario, system) == (limit.scenario, limit.system):
+                what = f"{scenario} {backend}: {system}"
+                yield Verdict(what, f"≤ {limit.most:g}", value, value <= limit.most)

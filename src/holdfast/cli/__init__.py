@@ -1,0 +1,1 @@
+"""The command line: a face of the library, with no logic that the library lacks."""

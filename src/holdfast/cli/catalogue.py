@@ -1,0 +1,93 @@
+"""The commands and the global flags, as plain data.
+
+`holdfast --help` is made from this module alone, so that it neither waits for the command-line library nor
+for any command's module; the same page is shown when help is asked for in any other way. A command's
+module exposes the click command as `command`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """One top-level command."""
+
+    name: str
+    module: str
+    help: str
+
+
+class Flag(NamedTuple):
+    """One flag that every command takes. `metavar` is empty for a switch; `env` is its variable."""
+
+    dest: str
+    names: tuple[str, ...]
+    help: str
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    env: str = ""
+    counts: bool = False
+
+
+COMMANDS = (
+    Entry("init", "holdfast.cli.commands.init", "make the configuration file and the store of a project"),
+    Entry("config", "holdfast.cli.commands.config", "show, get or validate the configuration"),
+    Entry("version", "holdfast.cli.commands.version", "show the version of Holdfast and of what it runs on"),
+    Entry("help", "holdfast.cli.commands.help", "explain a command, or an error by its HF code"),
+)
+
+ALIASES: dict[str, str] = {}
+"""Other names of top-level commands."""
+
+FORMATS = ("table", "json", "ndjson", "yaml", "csv")
+
+FLAGS = (
+    Flag("config", ("-c", "--config"), "configuration file", "FILE", env="HOLDFAST_CONFIG"),
+    Flag("storage", ("-s", "--storage"), "store, instead of the configured one", "URL", env="HOLDFAST_URL"),
+    Flag("profile", ("-p", "--profile"), "profile of the configuration", "NAME", env="HOLDFAST_PROFILE"),
+    Flag("output", ("-o", "--output"), "form of the output", "FORMAT", FORMATS),
+    Flag("json", ("--json",), "short for --output json"),
+    Flag("fields", ("--fields",), "columns to print, in this order", "A,B"),
+    Flag("no_headers", ("--no-headers",), "no line of column names"),
+    Flag("quiet", ("-q", "--quiet"), "ids only; no remarks"),
+    Flag("verbose", ("-v", "--verbose"), "say more; -vv adds tracebacks", counts=True),
+    Flag("yes", ("-y", "--yes"), "answer yes to every question"),
+    Flag("no_input", ("--no-input",), "never ask; fail instead"),
+    Flag("dry_run", ("--dry-run",), "say what would be done, and do nothing"),
+    Flag("color", ("--color",), "colour; NO_COLOR is honoured", "WHEN", ("auto", "always", "never")),
+    Flag("progress", ("--progress",), "progress on stderr", "FORM", ("auto", "plain", "json", "none")),
+    Flag("timeout", ("--timeout",), "give up after this long, like 30s", "DURATION"),
+    Flag("utc", ("--utc",), "times as UTC instead of relative"),
+)
+
+_HEAD = """\
+Usage: holdfast [FLAGS] COMMAND [ARGS]
+
+Durable workflows on your own database: run, kill anywhere, run again, go on.
+
+Commands:
+"""
+_FOOT = """
+`holdfast COMMAND --help` explains a command, `holdfast help HF2003` an error.
+"""
+
+
+def render_help() -> str:
+    """The page of `holdfast --help`."""
+    width = max(len(entry.name) for entry in COMMANDS)
+    commands = "".join(f"  {entry.name:<{width}}  {entry.help}\n" for entry in COMMANDS)
+    spelled = [(_spell(flag), _explain(flag)) for flag in FLAGS]
+    spelled += [("-h, --help", "show help"), ("    --version", "the same as the command")]
+    width = max(len(names) for names, _ in spelled)
+    flags = "".join(f"  {names:<{width}}  {text}\n" for names, text in spelled)
+    return f"{_HEAD}{commands}\nFlags of every command, before or behind it:\n{flags}{_FOOT}"
+
+
+def _spell(flag: Flag) -> str:
+    names = ", ".join(flag.names) if len(flag.names) > 1 else f"    {flag.names[0]}"
+    return f"{names} {'|'.join(flag.choices) or flag.metavar}".rstrip()
+
+
+def _explain(flag: Flag) -> str:
+    return f"{flag.help} [{flag.env}]" if flag.env else flag.help

@@ -1,0 +1,1 @@
+"""One module per top-level command, imported when that command is used."""

@@ -1,0 +1,131 @@
+"""One invocation of the command line: its flags, its streams, and the configuration it reads.
+
+The environment, the folder and the terminal are read here and nowhere below. Commands get the
+`Invocation` with `@click.pass_obj`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from holdfast.errors import InvalidUsage
+
+if TYPE_CHECKING:
+    from holdfast.cli.output import Output
+    from holdfast.config.loader import LoadedConfig
+
+
+@dataclass(slots=True)
+class GlobalFlags:
+    """What the flags of `catalogue.FLAGS` were set to."""
+
+    config: str | None = None
+    storage: str | None = None
+    profile: str | None = None
+    output: str = "table"
+    fields: str | None = None
+    no_headers: bool = False
+    quiet: bool = False
+    verbose: int = 0
+    yes: bool = False
+    no_input: bool = False
+    dry_run: bool = False
+    color: str = "auto"
+    progress: str = "auto"
+    timeout: str | None = None
+    utc: bool = False
+
+    def set(self, dest: str, value: object) -> None:
+        """Note that a flag was given; `-v` adds up, `--json` is an output format."""
+        if dest == "json":
+            self.output = "json"
+        elif dest == "verbose" and isinstance(value, int):
+            self.verbose += value
+        else:
+            setattr(self, dest, value)
+
+    @property
+    def wants_json(self) -> bool:
+        """Whether failures are reported as problem+json."""
+        return self.output in {"json", "ndjson"}
+
+
+@dataclass(slots=True)
+class Invocation:
+    """The surroundings of one command."""
+
+    environ: Mapping[str, str]
+    cwd: Path
+    stdin: TextIO = field(default_factory=lambda: sys.stdin)
+    stdout: TextIO = field(default_factory=lambda: sys.stdout)
+    stderr: TextIO = field(default_factory=lambda: sys.stderr)
+    flags: GlobalFlags = field(default_factory=GlobalFlags)
+
+    def load_config(
+        self, *, settings: Mapping[str, str] | None = None, file: str | None = None, inspect: bool = False
+    ) -> LoadedConfig:
+        """The configuration; `settings` are values by path from the command's own flags.
+
+        `file` stands in for --config. With `inspect` the caller only looks: notes and warnings are left
+        to it. Otherwise warnings go to stderr.
+        """
+        from holdfast.config.loader import load
+
+        flags = dict(settings or {})
+        for path, value in (("storage.url", self.flags.storage), ("profile", self.flags.profile)):
+            if value is not None:
+                flags[path] = value
+        loaded = load(
+            environ=self.environ,
+            cwd=self.cwd,
+            flags=flags,
+            file=file or self.flags.config,
+            bare=True,
+            inspect=inspect,
+        )
+        for warning in () if inspect else loaded.warnings:
+            self.say(f"warning: {warning.message} ({warning.where})")
+        return loaded
+
+    @property
+    def output(self) -> Output:
+        """Where the command's data go."""
+        from holdfast.cli.output import Output
+
+        return Output(self.stdout, self.flags, color=self.colored(self.stdout))
+
+    @property
+    def timeout(self) -> timedelta | None:
+        """The value of --timeout."""
+        from holdfast.durations import parse_duration
+
+        return None if self.flags.timeout is None else parse_duration(self.flags.timeout)
+
+    def say(self, text: str) -> None:
+        """A remark for a person, on stderr; none with --quiet."""
+        if not self.flags.quiet:
+            print(text, file=self.stderr, flush=True)
+
+    def confirm(self, question: str) -> bool:
+        """The answer of the person at the terminal; yes with --yes.
+
+        `InvalidUsage` when nobody can be asked: --no-input, or stdin is not a terminal.
+        """
+        if self.flags.yes:
+            return True
+        if self.flags.no_input or not self.stdin.isatty():
+            raise InvalidUsage(f"this needs an answer: {question}", fix="add --yes, or run it in a terminal")
+        print(f"{question} [y/N] ", end="", file=self.stderr, flush=True)
+        return self.stdin.readline().strip().lower() in {"y", "yes"}
+
+    def colored(self, stream: TextIO) -> bool:
+        """Whether to colour what goes to `stream`."""
+        if self.flags.color != "auto":
+            return self.flags.color == "always"
+        plain = self.environ.get("NO_COLOR") or self.environ.get("TERM") == "dumb"
+        return stream.isatty() and not plain

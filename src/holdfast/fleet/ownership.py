@@ -1,0 +1,244 @@
+"""Who runs an execution, and how another process takes it when that one is gone.
+
+A process registers under a random boot id, holds an operating system lock on a file named after it, and renews
+its lease from a thread and connection of its own. The execution's row names its owner and an epoch; taking it
+raises the epoch under the row's lock, and every later write of the old owner is refused by that number alone.
+
+Dead is an owner whose lease has run out by the database's clock, or whose lock file on this host can be locked:
+the system gives a lock back only when its process is gone, so running again straight after `kill -9` does not
+wait. Names of hosts and process ids are for people and decide nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import secrets
+import socket
+import stat
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from pathlib import Path
+
+from holdfast.errors import HoldfastError, NotResumable, OwnedElsewhere, UnsupportedStorage
+from holdfast.records.executions import BootId, Execution, ExecutionStatus
+from holdfast.store.drivers.base import Driver, Heartbeat
+from holdfast.store.journal import Holding
+from holdfast.store.store import Store
+
+RENEWALS_PER_LEASE = 3
+_FOREVER = timedelta(days=36_500)
+
+
+class Registration:
+    """This process as an owner. `start` returns when it may own executions; `stop` when it no longer does.
+
+    `on_lapse` is called in the event loop when the lease ran out before it could be renewed: the process has
+    to stop what it runs, since others may have taken it, and register anew before it takes anything again.
+    """
+
+    def __init__(self, store: Store, *, lease: timedelta = timedelta(seconds=30), program: str = "run") -> None:
+        self._driver: Driver = store.driver
+        self._lease = lease
+        self._program = program
+        self._folder = owners_folder(store)
+        self._lock: int | None = None
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self.boot = BootId(b"")
+        self.lapsed = False
+        self.on_lapse: Callable[[], None] | None = None
+
+    async def start(self) -> None:
+        """Register under a new boot id and begin to renew."""
+        self.boot = BootId(secrets.token_bytes(16))
+        self.lapsed = False
+        # The lock comes first: a row without a locked file would look like an owner on another host.
+        self._lock = _create_locked(self._folder / self.boot.hex()) if self._folder else None
+        heartbeat = self._driver.heartbeat()
+        lease = self._lease if heartbeat else _FOREVER
+        await self._driver.fetch(
+            "workers.register", self.boot, self._program, socket.gethostname(), os.getpid(),
+            lease if self._driver.dialect == "postgresql" else round(lease / timedelta(microseconds=1)),
+        )  # fmt: skip
+        if heartbeat is not None:
+            self._stopping = threading.Event()
+            self._thread = threading.Thread(
+                target=self._renew,
+                args=(heartbeat, asyncio.get_running_loop(), self._stopping, self.boot),
+                name="holdfast-lease",
+                daemon=True,
+            )
+            self._thread.start()
+
+    async def stop(self) -> None:
+        """Leave: end the renewals, drop the row and the lock. Call it when nothing is owned any more."""
+        self._stopping.set()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            await asyncio.to_thread(thread.join)
+        if self.boot:
+            with suppress(HoldfastError):  # the lease runs out by itself
+                await self._driver.fetch("workers.leave", self.boot)
+                await self._driver.fetch("workers.forget_dead")
+        if self._lock is not None and self._folder is not None:
+            (self._folder / self.boot.hex()).unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None
+        self.boot = BootId(b"")
+
+    async def start_over(self) -> None:
+        """After a lapse: come back under a new boot id."""
+        await self.stop()
+        await self.start()
+
+    def _renew(
+        self, heartbeat: Heartbeat, loop: asyncio.AbstractEventLoop, stopping: threading.Event, boot: BootId
+    ) -> None:
+        period_s = self._lease.total_seconds() / RENEWALS_PER_LEASE
+        try:
+            while not stopping.wait(period_s):
+                try:
+                    alive = heartbeat.renew(boot, self._lease)
+                except HoldfastError:
+                    continue  # the database may be back before the lease is over; the renewal itself decides
+                if not alive:
+                    with suppress(RuntimeError):  # the loop is closed: nobody is left to stop
+                        loop.call_soon_threadsafe(self._note_lapse, boot)
+                    return
+        finally:
+            heartbeat.close()
+
+    def _note_lapse(self, boot: BootId) -> None:
+        if boot == self.boot:
+            self.lapsed = True
+            if self.on_lapse is not None:
+                self.on_lapse()
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the lock files of this store's owners on this host are; None for memory."""
+        return self._folder
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An execution that is ours now: its handle, and whether it was taken from an owner that died."""
+
+    holding: Holding
+    taken_from: BootId | None
+    recoveries: int
+
+
+async def claim(
+    store: Store, registration: Registration, execution: Execution, *, steal: bool = False
+) -> Claim:
+    """Make `execution` ours: its epoch rises, and its old owner's writes are refused from then on.
+
+    One transaction: lock the owner's row, look at its lease again, raise the epoch. The history has to be read
+    after this returns, in a new statement. `steal` takes it from a live owner too.
+
+    Raises `OwnedElsewhere` (details: `lease_left_s`) for a live owner, `NotResumable` when it has ended.
+    """
+    driver = store.driver
+    async with driver.transaction() as transaction:
+        owner = execution.owner
+        dead, left_s, place, life = True, 0.0, "just taken", Life.UNKNOWN
+        if owner is not None:
+            rows = await transaction.fetch("workers.lock", owner)
+            left_s = rows[0][2] / 1_000_000 if rows else 0.0
+            life = look_at(registration.folder, owner)
+            dead = left_s <= 0 or life is Life.GONE
+            place = f"{rows[0][0]}, process {rows[0][1]}" if rows else "unknown"
+        rows = await transaction.fetch("executions.lock", execution.key)
+        current_owner, epoch, recoveries, status, _wakes = rows[0]
+        if ExecutionStatus(status).is_final:
+            raise NotResumable(f"execution {execution.id} has {status}", id=execution.id, status=status)
+        if current_owner is not None and (current_owner != owner or not (dead or steal)):
+            raise OwnedElsewhere(
+                f"execution {execution.id} is run by another owner ({place})",
+                where=execution.id,
+                id=execution.id,
+                lease_left_s=round(max(left_s, 0.0), 1),
+                alive=life is Life.ALIVE,
+            )
+        taken_from = BootId(current_owner) if current_owner is not None else None
+        if taken_from is not None:
+            progress = await transaction.fetch("executions.has_progress", execution.key, epoch)
+            recoveries = 1 if progress else recoveries + 1
+        taken = await transaction.fetch(
+            "executions.take", execution.key, registration.boot, recoveries, epoch
+        )
+    new_epoch, wakes = taken[0]
+    holding = Holding(execution.key, execution.id, execution.tenant, epoch=new_epoch, wakes=wakes)
+    return Claim(holding, taken_from, recoveries)
+
+
+class Life(Enum):
+    """What this host can tell about the process behind a boot id."""
+
+    ALIVE = "alive"
+    GONE = "gone"
+    UNKNOWN = "unknown"  # it runs elsewhere, or has left in an orderly way: its lease decides
+
+
+def look_at(folder: Path | None, boot: BootId) -> Life:
+    """Try the lock of an owner's file: the system gives it back only when the process is gone."""
+    if folder is None:
+        return Life.UNKNOWN
+    try:
+        descriptor = os.open(folder / boot.hex(), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return Life.UNKNOWN
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return Life.ALIVE
+    finally:
+        os.close(descriptor)
+    return Life.GONE
+
+
+def owners_folder(store: Store) -> Path | None:
+    """Where owners of this store lock files: beside a SQLite file; for a server, in this user's own folder.
+
+    The folder for servers must not be shared between hosts, so it lies where the system keeps what ends with
+    a boot. Raises `UnsupportedStorage` if somebody else owns it.
+    """
+    driver = store.driver
+    if not driver.shared:
+        return None
+    path = getattr(driver, "path", None)
+    if isinstance(path, Path):
+        folder = path.parent / "owners"
+    else:
+        base = os.environ.get("XDG_RUNTIME_DIR")
+        folder = Path(base or tempfile.gettempdir()) / f"holdfast-{os.getuid()}" / "owners"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
+        raise UnsupportedStorage(f"{folder} belongs to somebody else", fix="remove it, or set XDG_RUNTIME_DIR")
+    return folder
+
+
+def has_neighbours(folder: Path) -> bool:
+    """Whether more than one process has registered beside this store; a cheap look, for courtesy only."""
+    try:
+        with os.scandir(folder) as entries:
+            return sum(1 for _ in entries) > 1
+    except OSError:
+        return False
+
+
+def _create_locked(path: Path) -> int:
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    os.write(descriptor, f"{os.getpid()} {sys.argv[0]}\n".encode("utf-8", "replace"))
+    return descriptor

@@ -1,0 +1,1 @@
+"""What is stored, declared once and without any I/O."""

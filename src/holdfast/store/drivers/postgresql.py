@@ -1,0 +1,311 @@
+"""PostgreSQL: a pool for reads and transactions, and one dedicated connection for the journal.
+
+READ COMMITTED is asked for explicitly. Every setting of ours is local to a transaction, so a connection goes
+back to the pool without a reset query, and nothing leaks behind a pooler. Statements name their schema, so the
+search path does not matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal
+
+import asyncpg
+
+from holdfast.errors import PoolTimeout, StoreUnavailable, UnknownOutcome
+from holdfast.records.executions import ExecutionKey
+from holdfast.store.drivers.base import Batch, Heartbeat, Isolation, Reply, Row, Transaction
+from holdfast.store.drivers.postgresql_errors import is_connection_lost, translate, translated
+from holdfast.store.drivers.postgresql_flush import PostgresqlFlush
+from holdfast.store.drivers.postgresql_heartbeat import PostgresqlHeartbeat
+from holdfast.store.drivers.postgresql_migrations import PostgresqlMigrations
+from holdfast.store.drivers.postgresql_tls import TlsOptions, tls_context
+from holdfast.store.migrations.session import MigrationSession
+from holdfast.store.sql import Statements
+
+_ISOLATION = {
+    Isolation.READ_COMMITTED: "read_committed",
+    Isolation.REPEATABLE_READ: "repeatable_read",
+    Isolation.SERIALIZABLE: "serializable",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostgresqlOptions:
+    """Where the server is and how its connections are used. `password` never shows in a repr."""
+
+    host: str = "localhost"
+    port: int = 5432
+    database: str = "holdfast"
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    schema: str = "holdfast"
+    pool_min: int = 2
+    pool_max: int = 20
+    acquire_timeout: timedelta = timedelta(seconds=30)
+    idle_timeout: timedelta = timedelta(minutes=10)
+    max_lifetime: timedelta = timedelta(minutes=30)
+    connect_timeout: timedelta = timedelta(seconds=10)
+    statement_timeout: timedelta = timedelta(seconds=30)
+    tls: TlsOptions = TlsOptions()
+
+    @property
+    def place(self) -> str:
+        """The server and database for people; no password."""
+        return f"postgresql://{self.host}:{self.port}/{self.database}"
+
+
+class _Connection(asyncpg.Connection):
+    """A connection that needs no reset when it returns to the pool, and knows its age."""
+
+    __slots__ = ("born",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.born = time.monotonic()
+
+    def get_reset_query(self) -> str:
+        """Nothing: every setting of ours ends with its transaction, and a reset costs a round trip."""
+        return ""
+
+
+class PostgresqlDriver:
+    """A store in one schema of a PostgreSQL database."""
+
+    dialect: Literal["sqlite", "postgresql"] = "postgresql"
+    shared = True
+
+    def __init__(self, options: PostgresqlOptions, *, clock_shift: timedelta = timedelta(0)) -> None:
+        self.options = options
+        now = "now()" if not clock_shift else f"(now() + interval '{clock_shift.total_seconds()} s')"
+        quoted = '"' + options.schema.replace('"', '""') + '"'
+        self.schema = quoted
+        self._sql = Statements("postgresql", schema=quoted, now=now)
+        self._pool: asyncpg.Pool[Any] | None = None
+        self._pool_opening = asyncio.Lock()
+        self._journal: PostgresqlFlush | None = None
+        self._opened = False
+
+    async def open(self) -> None:
+        """Connect once to see that the server answers; the pool follows when it is first needed."""
+        self._opened = True
+        await self._acquire_pool()
+
+    async def close(self) -> None:
+        """Close the journal's connection and the pool."""
+        self._opened = False
+        journal, pool, self._journal, self._pool = self._journal, self._pool, None, None
+        if journal is not None:
+            await _close_quietly(journal.connection)
+        if pool is not None:
+            try:
+                await asyncio.wait_for(pool.close(), 5)
+            except TimeoutError:
+                pool.terminate()
+
+    async def connect(self) -> asyncpg.Connection[Any]:
+        """A connection of its own, outside the pool."""
+        options = self.options
+        with translated(options.place):
+            connection: asyncpg.Connection[Any] = await asyncpg.connect(
+                timeout=options.connect_timeout.total_seconds(), **self._connect_arguments()
+            )
+        return connection
+
+    def _connect_arguments(self) -> dict[str, Any]:
+        options = self.options
+        return {
+            "host": options.host,
+            "port": options.port,
+            "database": options.database,
+            "user": options.user,
+            "password": options.password,
+            "ssl": tls_context(options.tls, options.host),
+            "connection_class": _Connection,
+            "server_settings": {
+                "application_name": "holdfast",
+                # The fence is a row lock followed by reads of the newest row: true at this level only.
+                "default_transaction_isolation": "read committed",
+                # A JIT compiler pays for queries of seconds; ours take microseconds.
+                "jit": "off",
+            },
+        }
+
+    async def _acquire_pool(self) -> asyncpg.Pool[Any]:
+        if not self._opened:
+            raise StoreUnavailable("the store is not open", fix="open it first: `async with …`")
+        async with self._pool_opening:
+            if self._pool is None:
+                options = self.options
+                with translated(options.place):
+                    self._pool = await asyncpg.create_pool(
+                        # One at first: a command that asks one question shall not pay for two logins.
+                        min_size=min(1, options.pool_max),
+                        max_size=options.pool_max,
+                        max_inactive_connection_lifetime=options.idle_timeout.total_seconds(),
+                        timeout=options.connect_timeout.total_seconds(),
+                        **self._connect_arguments(),
+                    )
+        return self._pool
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Any]:
+        pool = self._pool or await self._acquire_pool()
+        connection = await self._take(pool)
+        try:
+            yield connection
+        finally:
+            await asyncio.shield(self._give_back(pool, connection))
+
+    async def _take(self, pool: asyncpg.Pool[Any]) -> Any:
+        timeout_s = self.options.acquire_timeout.total_seconds()
+        try:
+            return await pool.acquire(timeout=timeout_s)
+        except TimeoutError as error:
+            raise PoolTimeout(
+                f"no connection became free within {timeout_s:g} s (pool of {self.options.pool_max})",
+                where=self.options.place,
+            ) from error
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            raise translate(error, self.options.place) from error
+
+    async def _give_back(self, pool: asyncpg.Pool[Any], connection: Any) -> None:
+        lifetime_s = self.options.max_lifetime.total_seconds()
+        if not connection.is_closed() and time.monotonic() - connection.born > lifetime_s:
+            await _close_quietly(connection)
+        with suppress(asyncpg.InterfaceError, asyncpg.PostgresError, OSError):
+            await pool.release(connection)
+
+    async def fetch(self, name: str, *args: Any) -> list[Row]:
+        """See `Executor.fetch`."""
+        return await self.fetch_text(self._sql[name], *args)
+
+    async def fetch_text(self, text: str, *args: Any) -> list[Row]:
+        """See `Executor.fetch_text`."""
+        async with self._connection() as connection:
+            with translated("statement"):
+                rows: list[Row] = await connection.fetch(text, *args, timeout=self._timeout_s)
+        return rows
+
+    @property
+    def _timeout_s(self) -> float:
+        return self.options.statement_timeout.total_seconds()
+
+    @asynccontextmanager
+    async def transaction(
+        self, *, isolation: Isolation = Isolation.READ_COMMITTED
+    ) -> AsyncIterator[Transaction]:
+        """See `Driver.transaction`."""
+        async with self._connection() as connection:
+            transaction = connection.transaction(isolation=_ISOLATION[isolation])
+            with translated("begin"):
+                await transaction.start()
+            try:
+                yield PostgresqlTransaction(connection, self._sql, self._timeout_s)
+            except BaseException:
+                with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                    await asyncio.shield(transaction.rollback())
+                raise
+            await self._commit(transaction)
+
+    async def _commit(self, transaction: Any) -> None:
+        try:
+            await transaction.commit()
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            if is_connection_lost(error):
+                raise UnknownOutcome(
+                    "the connection was lost while COMMIT was under way", where=self.options.place
+                ) from error
+            raise translate(error, "commit") from error
+
+    async def flush(self, batch: Batch) -> list[Reply]:
+        """See `Driver.flush`. After any error the connection is dropped and the next call opens another."""
+        if self._journal is None:
+            self._journal = await self._open_journal()
+        journal = self._journal
+        try:
+            return await journal.write(batch, self._timeout_s)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            if isinstance(error, asyncpg.PostgresError) and not is_connection_lost(error):
+                raise translate(error, "journal flush") from error  # rolled back by the server
+            self._journal = None
+            await _close_quietly(journal.connection)
+            raise UnknownOutcome("the connection was lost during a flush", where=self.options.place) from error
+        except asyncio.CancelledError:
+            # asyncpg has sent a cancel request; the connection's state is not worth finding out.
+            self._journal = None
+            journal.connection.terminate()
+            raise
+
+    async def _open_journal(self) -> PostgresqlFlush:
+        if not self._opened:
+            raise StoreUnavailable("the store is not open", fix="open it first: `async with …`")
+        flush = PostgresqlFlush(await self.connect(), self._sql)
+        with translated("preparing the journal's statements"):
+            await flush.prepare()
+        return flush
+
+    async def put_payload(self, execution: ExecutionKey, digest: bytes, tenant: str, body: bytes) -> None:
+        """See `Driver.put_payload`."""
+        await self.fetch("journal.put_payload", execution, digest, tenant, body)
+
+    @asynccontextmanager
+    async def migrations(self) -> AsyncIterator[MigrationSession]:
+        """A direct connection, without a statement timeout."""
+        connection = await self.connect()
+        try:
+            yield PostgresqlMigrations(connection, self.options.schema)
+        finally:
+            await _close_quietly(connection)
+
+    def heartbeat(self) -> Heartbeat | None:
+        """A connection on a loop of its own in the lease thread."""
+        return PostgresqlHeartbeat(self.connect, self._sql, self._timeout_s)
+
+
+class PostgresqlTransaction:
+    """An open transaction on a pooled connection."""
+
+    def __init__(self, connection: Any, sql: Statements, timeout_s: float) -> None:
+        self._connection = connection
+        self._sql = sql
+        self._timeout_s = timeout_s
+
+    async def fetch(self, name: str, *args: Any) -> list[Row]:
+        """See `Executor.fetch`."""
+        return await self.fetch_text(self._sql[name], *args)
+
+    async def fetch_text(self, text: str, *args: Any) -> list[Row]:
+        """See `Executor.fetch_text`."""
+        with translated("statement in a transaction"):
+            rows: list[Row] = await self._connection.fetch(text, *args, timeout=self._timeout_s)
+        return rows
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """See `Transaction.savepoint`."""
+        nested = self._connection.transaction()
+        with translated("savepoint"):
+            await nested.start()
+        try:
+            yield
+        except BaseException:
+            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await asyncio.shield(nested.rollback())
+            raise
+        with translated("savepoint"):
+            await nested.commit()
+
+
+async def _close_quietly(connection: Any) -> None:
+    try:
+        await connection.close(timeout=2)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+        connection.terminate()
+
+

@@ -1,0 +1,82 @@
+"""PostgreSQL's SQLSTATEs and the client's own failures as our errors; codes only, never texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+
+from holdfast.errors import (
+    AccessDenied,
+    ConstraintViolated,
+    DamagedData,
+    HoldfastError,
+    InvalidData,
+    NoStore,
+    RetryLater,
+    StatementTimeout,
+    StoreUnavailable,
+    TransactionConflict,
+)
+
+_BY_STATE: dict[str, tuple[type[HoldfastError], str]] = {
+    "40001": (TransactionConflict, "the transaction collided with another one"),
+    "40P01": (TransactionConflict, "the transaction was part of a deadlock"),
+    "55P03": (RetryLater, "a lock could not be had in time"),
+    "57014": (StatementTimeout, "the statement was cancelled"),
+    "42501": (AccessDenied, "the database user lacks a privilege"),
+    "3D000": (NoStore, "the database does not exist"),
+    "3F000": (NoStore, "the schema does not exist in this database"),
+    "42P01": (NoStore, "the tables do not exist in this database"),
+    "25006": (StoreUnavailable, "the server is read-only"),
+    "53100": (RetryLater, "the server's disk is full"),
+}
+_BY_CLASS: dict[str, tuple[type[HoldfastError], str]] = {
+    "08": (StoreUnavailable, "the connection to the database broke"),
+    "22": (InvalidData, "the database refused a value"),
+    "23": (ConstraintViolated, "a value breaks a constraint"),
+    "28": (AccessDenied, "the database refused the user or the password"),
+    "40": (TransactionConflict, "the transaction was rolled back"),
+    "53": (StoreUnavailable, "the server is out of resources"),
+    "57": (StoreUnavailable, "the server is shutting down or starting"),
+    "58": (StoreUnavailable, "the server reported a system error"),
+    "XX": (DamagedData, "the server reported an internal error"),
+}
+
+
+def is_connection_lost(error: BaseException) -> bool:
+    """Whether the connection is gone, so that what was under way has no known outcome."""
+    if isinstance(error, asyncpg.PostgresError):
+        state = error.sqlstate or ""
+        return state.startswith(("08", "57P")) or isinstance(error, asyncpg.PostgresConnectionError)
+    if isinstance(error, asyncpg.InterfaceError):
+        return not isinstance(error, asyncpg.DataError | ValueError)
+    return isinstance(error, OSError | TimeoutError)
+
+
+def translate(error: BaseException, where: str) -> HoldfastError:
+    """Our error for a failure of asyncpg, of the server, or of the network."""
+    if isinstance(error, asyncpg.PostgresError):
+        state = error.sqlstate or ""
+        found = _BY_STATE.get(state) or _BY_CLASS.get(state[:2])
+        if found is None:
+            return HoldfastError(f"PostgreSQL refused the operation ({state}: {error})", where=where)
+        branch, cause = found
+        constraint = getattr(error, "constraint_name", None)
+        named = f" {constraint}" if constraint else ""
+        return branch(f"{cause}{named} ({state})", where=where, constraint=constraint)
+    if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+        return InvalidData("a value does not fit its column", where=where)
+    if isinstance(error, TimeoutError):
+        return StatementTimeout("the server did not answer in time", where=where)
+    return StoreUnavailable(f"the database can not be reached ({type(error).__name__})", where=where)
+
+
+@contextmanager
+def translated(where: str) -> Iterator[None]:
+    """Translate what a block raises."""
+    try:
+        yield
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        raise translate(error, where) from error

@@ -1,0 +1,51 @@
+"""The lease thread's connection: asyncpg on an event loop that only this thread runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+
+from holdfast.records.executions import BootId
+from holdfast.store.drivers.postgresql_errors import translated
+from holdfast.store.sql import Statements
+
+
+class PostgresqlHeartbeat:
+    """See `Heartbeat`. Connects when first used, and again after an error."""
+
+    def __init__(
+        self, connect: Callable[[], Awaitable[asyncpg.Connection[Any]]], sql: Statements, timeout_s: float
+    ) -> None:
+        self._connect = connect
+        self._sql = sql
+        self._timeout_s = timeout_s
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connection: asyncpg.Connection[Any] | None = None
+
+    def renew(self, boot: BootId, lease: timedelta) -> bool:
+        """See `Heartbeat.renew`."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+        return self._loop.run_until_complete(self._renew(boot, lease))
+
+    async def _renew(self, boot: BootId, lease: timedelta) -> bool:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await self._connect()
+        with translated("renewing the lease"):
+            rows = await self._connection.fetch(
+                self._sql["workers.renew"], boot, lease, timeout=self._timeout_s
+            )
+        return bool(rows)
+
+    def close(self) -> None:
+        """See `Heartbeat.close`."""
+        if self._connection is not None:
+            self._connection.terminate()
+        if self._loop is not None:
+            self._loop.run_until_complete(asyncio.sleep(0))  # lets the transport's last callback run
+            self._loop.close()
+        self._connection = self._loop = None

@@ -1,0 +1,386 @@
+"""The durable write path: fenced group commit.
+
+Everything an execution must not lose goes through here as an entry: one event, and what happens with it (the
+execution's status, a message taken or left, a new execution). Callers hand an entry over and await; one
+flusher takes all that wait and has the driver write them in one transaction, then answers every caller. When
+idle it flushes at once; when busy the batch is what arrived during the last flush. Nothing is answered before
+the commit.
+
+    caller ── append ──▶ queue ──▶ batch (sequence numbers) ──▶ driver.flush ──▶ answers ──▶ caller
+                           ▲                                        │
+                           └──────────── busy: again after 2 ms ◀───┘
+
+An execution is owned by whoever holds its newest epoch. The driver compares the epoch under the row's lock in
+the same transaction that writes; an entry of an older epoch is answered `fenced`, and its execution stops here
+with `LeaseLost`. After a lost reply the very same batch, with the same numbers, is sent again and the answers
+tell what had been written. A caller that is cancelled while it waits leaves its entry in the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from holdfast.errors import (
+    ConstraintViolated,
+    HoldfastError,
+    InvalidData,
+    LeaseLost,
+    RetryLater,
+    StoreUnavailable,
+)
+from holdfast.records.executions import ExecutionKey
+from holdfast.store.codec import digest
+from holdfast.store.drivers.base import (
+    Answer,
+    Batch,
+    Driver,
+    EventRow,
+    NewExecution,
+    Post,
+    Reply,
+    Transition,
+    Write,
+)
+
+BATCH_ENTRIES_MAX = 1_000
+BATCH_BYTES_MAX = 4 * 2**20
+INLINE_BYTES_MAX = 8 * 2**10
+BATCHED_BYTES_MAX = 64 * 2**10
+SOON_S = 0.05
+BUSY_RETRY_S = 0.002
+_BACKOFF_S = (0.01, 2.0)
+
+
+class Holding:
+    """An execution this process owns: its identity, its epoch, and the next number of its log.
+
+    `wakes` is the newest count any flush saw; when it grows, `on_wake` is called from the event loop.
+    """
+
+    __slots__ = ("delayed", "epoch", "id", "key", "lost", "next_seq", "on_wake", "tenant", "wakes")
+
+    def __init__(
+        self, key: ExecutionKey, id: str, tenant: str, *, epoch: int, next_seq: int = 1, wakes: int = 0
+    ) -> None:
+        self.key = key
+        self.id = id
+        self.tenant = tenant
+        self.epoch = epoch
+        self.next_seq = next_seq
+        self.wakes = wakes
+        self.lost: HoldfastError | None = None
+        self.on_wake: Callable[[], None] | None = None
+        self.delayed: list[Entry] | None = None
+
+    def lose(self, cause: HoldfastError) -> None:
+        """Stop writing for this execution: every further entry fails with `cause`."""
+        if self.lost is None:
+            self.lost = cause
+            if self.on_wake is not None:
+                self.on_wake()
+
+    def saw_wakes(self, wakes: int) -> None:
+        """Note a count of messages; tells the engine when there are new ones."""
+        if wakes > self.wakes:
+            self.wakes = wakes
+            if self.on_wake is not None:
+                self.on_wake()
+
+
+class Placed(NamedTuple):
+    """Where a value goes: in its row, or in `payloads` under its digest, with the batch or already."""
+
+    inline: bytes | None
+    ref: bytes | None
+    body: bytes | None
+
+
+class Entry(Write):
+    """One entry on its way through the journal."""
+
+    __slots__ = ("fields", "holding", "size", "waiter")
+
+    def __init__(
+        self,
+        holding: Holding,
+        type: str,
+        path: str | None = None,
+        *,
+        generation: int = 0,
+        ordinal: int | None = None,
+        attempt: int = 0,
+        result: bool = False,
+        duration_us: int | None = None,
+        input_digest: bytes | None = None,
+        input: bytes | None = None,
+        payload: Placed | None = None,
+        create: NewExecution | None = None,
+        transition: Transition | None = None,
+        take: bytes | None = None,
+        post: Post | None = None,
+    ) -> None:
+        inline, ref, body = payload or (None, None, None)
+        super().__init__(create=create, transition=transition, take=take, post=post, body=body)
+        self.holding = holding
+        self.fields = (
+            type, path, generation, ordinal, attempt, result, duration_us, input_digest, input, inline, ref,
+        )  # fmt: skip
+        self.size = 128 + len(input or b"") + len(inline or b"") + len(body or b"")
+        self.waiter: asyncio.Future[Answer] | None = None
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it may be refused alone: then nothing of its execution may follow it in its batch."""
+        return self.post is not None or self.transition is not None
+
+    def number(self) -> None:
+        """Give it the next sequence number of its execution."""
+        holding = self.holding
+        self.event = EventRow._make((holding.key, holding.next_seq, holding.epoch, *self.fields))
+        holding.next_seq += 1
+
+
+class Journal:
+    """The one flusher of a store. `start` and `close` belong to the loop that uses it.
+
+    `patience_s` bounds how long a batch is repeated against a store that can not be reached; after that its
+    callers get the error and its executions stop, to be resumed later.
+    """
+
+    def __init__(self, driver: Driver, *, patience_s: float = 120.0) -> None:
+        self._driver = driver
+        self._patience_s = patience_s
+        self._queue: deque[Entry] = deque()
+        self._idle: asyncio.Future[None] | None = None
+        self._soon: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+        self._delayed = 0
+        self.flushes = 0
+        self.entries = 0
+
+    def start(self) -> None:
+        """Start the flusher on the running loop. Safe twice."""
+        if self._task is None:
+            self._closing = False
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="holdfast-journal")
+
+    async def close(self) -> None:
+        """Write all that waits, then stop. Safe twice."""
+        self._closing = True
+        self._wake()
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
+        task, self._task = self._task, None
+        if task is not None:
+            await task
+
+    def append(self, entry: Entry) -> asyncio.Future[Answer]:
+        """Hand over an entry; the future is answered after the commit.
+
+        Result: `WRITTEN`, `RECORDED` (its place is taken: read what stands there) or `WOKEN` (a suspend that
+        lost against a message). Raises `LeaseLost`, the data error that refused this entry alone, or
+        `RetryLater` when the store stayed out of reach. Cancelling the caller does not take the entry back.
+        """
+        waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        entry.waiter = waiter
+        if self._task is None:
+            waiter.set_exception(StoreUnavailable("the journal is closed", fix="open the store first"))
+            return waiter
+        self._queue.append(entry)
+        self._wake()
+        return waiter
+
+    def append_soon(self, entry: Entry) -> None:
+        """Hand over an entry nobody awaits: it leaves with the next flush, at the latest after 50 ms."""
+        self._queue.append(entry)
+        if self._idle is not None and self._soon is None:
+            self._soon = asyncio.get_running_loop().call_later(SOON_S, self._wake_soon)
+
+    async def place(self, holding: Holding, data: bytes) -> Placed:
+        """Decide where an encoded value goes; a very large one is written now, on another connection.
+
+        What is written early belongs to the execution whether or not an event ever refers to it.
+        """
+        if len(data) <= INLINE_BYTES_MAX:
+            return Placed(data, None, None)
+        name = digest(data)
+        if len(data) <= BATCHED_BYTES_MAX:
+            return Placed(None, name, data)
+        await self._driver.put_payload(holding.key, name, holding.tenant, data)
+        return Placed(None, name, None)
+
+    def _wake(self) -> None:
+        idle = self._idle
+        if idle is not None:
+            self._idle = None
+            if not idle.done():
+                idle.set_result(None)
+
+    def _wake_soon(self) -> None:
+        self._soon = None
+        self._wake()
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            if not self._queue:
+                if self._closing and not self._delayed:
+                    return
+                self._idle = loop.create_future()
+                await self._idle
+                continue
+            entries = self._take_batch()
+            if entries:
+                await self._send(entries)
+
+    def _take_batch(self) -> list[Entry]:
+        """The next batch in queue order; what may not stand beside something in it stays for the next."""
+        queue, batch, kept = self._queue, list[Entry](), list[Entry]()
+        closed: set[ExecutionKey] = set()  # nothing more of these executions fits in this batch
+        changed: set[ExecutionKey] = set()  # rows that this batch changes already
+        size = 0
+        while queue and len(batch) < BATCH_ENTRIES_MAX and size < BATCH_BYTES_MAX:
+            entry = queue.popleft()
+            holding = entry.holding
+            if holding.lost is not None:
+                _refuse(entry, holding.lost)
+                continue
+            if holding.delayed is not None:
+                holding.delayed.append(entry)
+                continue
+            if closed and holding.key in closed:
+                kept.append(entry)
+                continue
+            if not entry.is_plain:
+                rows = _rows_changed(entry)
+                if not changed.isdisjoint(rows):
+                    closed.add(holding.key)
+                    kept.append(entry)
+                    continue
+                changed.update(rows)
+                if entry.is_last:
+                    closed.add(holding.key)
+            entry.number()
+            batch.append(entry)
+            size += entry.size
+        queue.extendleft(reversed(kept))
+        return batch
+
+    async def _send(self, entries: list[Entry]) -> None:
+        """Have a batch written, whatever it takes, and answer its callers."""
+        deadline = time.monotonic() + self._patience_s
+        attempt = 0
+        while True:
+            try:
+                replies = await self._driver.flush(Batch(entries))
+            except (InvalidData, ConstraintViolated) as error:
+                await self._split(entries, error)
+                return
+            except RetryLater as error:
+                if time.monotonic() > deadline:
+                    _stop(entries, error)
+                    return
+                attempt += 1
+                await asyncio.sleep(random.uniform(0, min(_BACKOFF_S[1], _BACKOFF_S[0] * 2 ** min(attempt, 20))))
+            except HoldfastError as error:
+                _stop(entries, error)
+                return
+            except Exception as error:  # a defect must not leave callers waiting for ever
+                failure = HoldfastError(f"writing a batch failed: {error!r}", where="journal")
+                failure.__cause__ = error
+                _stop(entries, failure)
+                return
+            else:
+                break
+        self.flushes += 1
+        self.entries += len(entries)
+        self._settle(entries, replies)
+
+    async def _split(self, entries: list[Entry], error: HoldfastError) -> None:
+        """Nothing was written: find the entry whose data is at fault, so that it alone is refused."""
+        keys = list(dict.fromkeys(entry.holding.key for entry in entries))
+        if len(keys) > 1:
+            half = set(keys[: len(keys) // 2])
+            await self._send([entry for entry in entries if entry.holding.key in half])
+            await self._send([entry for entry in entries if entry.holding.key not in half])
+        elif len(entries) > 1:
+            # One execution: one at a time, each numbered again, so that a refused one leaves no gap.
+            entries[0].holding.next_seq = entries[0].event.seq
+            for entry in entries:
+                if entry.holding.lost is not None:
+                    _refuse(entry, entry.holding.lost)
+                    continue
+                entry.number()
+                await self._send([entry])
+        else:
+            entries[0].holding.next_seq = entries[0].event.seq
+            _refuse(entries[0], error)
+
+    def _settle(self, entries: list[Entry], replies: Sequence[Reply]) -> None:
+        busy: dict[Holding, list[Entry]] = {}
+        for entry, (answer, wakes) in zip(entries, replies, strict=True):
+            if wakes:
+                entry.holding.saw_wakes(wakes)
+            if answer is Answer.WRITTEN or answer is Answer.RECORDED:
+                waiter = entry.waiter
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(answer)
+            elif answer is Answer.BUSY:
+                busy.setdefault(entry.holding, []).append(entry)
+            elif answer is Answer.WOKEN:
+                entry.holding.next_seq = entry.event.seq
+                _answer(entry, answer)
+            else:
+                cause = LeaseLost(f"execution {entry.holding.id} was taken over by another owner")
+                entry.holding.lose(cause)
+                _refuse(entry, cause)
+        for holding, again in busy.items():
+            self._delay(holding, again)
+
+    def _delay(self, holding: Holding, entries: list[Entry]) -> None:
+        """Put entries of a locked row aside for 2 ms; what follows of the same execution queues behind them."""
+        holding.next_seq = entries[0].event.seq
+        holding.delayed = entries
+        self._delayed += 1
+
+        def again() -> None:
+            waiting, holding.delayed = holding.delayed or [], None
+            self._delayed -= 1
+            self._queue.extendleft(reversed(waiting))
+            self._wake()
+
+        asyncio.get_running_loop().call_later(BUSY_RETRY_S, again)
+
+
+def _rows_changed(entry: Entry) -> list[ExecutionKey]:
+    """The execution rows that an entry creates or updates, beside locking its own."""
+    rows: list[ExecutionKey] = []
+    if entry.create is not None or entry.transition is not None:
+        rows.append(entry.holding.key)
+    if entry.post is not None:
+        rows.append(entry.post.target)
+    return rows
+
+
+def _answer(entry: Entry, answer: Answer) -> None:
+    if entry.waiter is not None and not entry.waiter.done():
+        entry.waiter.set_result(answer)
+
+
+def _refuse(entry: Entry, error: HoldfastError) -> None:
+    if entry.waiter is not None and not entry.waiter.done():
+        entry.waiter.set_exception(error)
+
+
+def _stop(entries: list[Entry], error: HoldfastError) -> None:
+    """Give up on a batch: what became of it is unknown, so its executions stop writing here."""
+    for entry in entries:
+        entry.holding.lose(error)
+        _refuse(entry, error)

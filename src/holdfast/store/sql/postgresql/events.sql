@@ -1,0 +1,80 @@
+-- name: events.history
+-- Everything a replay needs, in one statement. Inputs stay behind: only their digests are compared.
+SELECT e.seq, e.type, e.path, e.generation, e.ordinal, e.attempt, e.epoch, e.result, e.at, e.duration_us,
+       e.input_digest, coalesce(e.payload, p.body)
+FROM {schema}.events e
+LEFT JOIN {schema}.payloads p ON p.execution = e.execution AND p.digest = e.payload_ref
+WHERE e.execution = $1
+ORDER BY e.seq
+
+-- name: events.recorded
+-- One result by its path, or one event by its number.
+SELECT e.seq, e.type, e.path, e.generation, e.ordinal, e.attempt, e.epoch, e.result, e.at, e.duration_us,
+       e.input_digest, coalesce(e.payload, p.body)
+FROM {schema}.events e
+LEFT JOIN {schema}.payloads p ON p.execution = e.execution AND p.digest = e.payload_ref
+WHERE e.execution = $1 AND (e.seq = $2 OR ($3::text IS NOT NULL AND e.result AND e.path = $3 AND e.generation = $4))
+ORDER BY e.result DESC
+
+-- name: events.end
+-- How an execution ended.
+SELECT e.type, coalesce(e.payload, p.body)
+FROM {schema}.events e
+LEFT JOIN {schema}.payloads p ON p.execution = e.execution AND p.digest = e.payload_ref
+WHERE e.execution = $1 AND e.type IN ('execution.completed', 'execution.failed', 'execution.cancelled')
+ORDER BY e.seq DESC LIMIT 1
+
+-- name: events.input
+SELECT input FROM {schema}.events
+WHERE execution = $1 AND path = $2 AND generation = $3 AND input IS NOT NULL LIMIT 1
+
+-- name: events.page
+SELECT e.seq, e.type, e.path, e.attempt, e.at, e.duration_us, coalesce(e.payload, p.body), e.payload_ref,
+       e.generation, e.input, e.xid::text
+FROM {schema}.events e
+LEFT JOIN {schema}.payloads p ON p.execution = e.execution AND p.digest = e.payload_ref
+WHERE e.execution = $1 AND e.seq > $2
+ORDER BY e.seq LIMIT $3
+
+-- name: events.follow
+-- Commit order is not number order, so a follower stays below the oldest transaction that still runs: nothing
+-- can appear behind a position it has been told.
+SELECT e.seq, e.type, e.path, e.attempt, e.at, e.duration_us, coalesce(e.payload, p.body), e.payload_ref,
+       e.generation, e.input, e.xid::text, e.execution, x.id
+FROM {schema}.events e
+JOIN {schema}.executions x ON x.key = e.execution
+LEFT JOIN {schema}.payloads p ON p.execution = e.execution AND p.digest = e.payload_ref
+WHERE e.xid >= $1::text::xid8 AND (e.xid, e.execution, e.seq) > ($1::text::xid8, $2::bytea, $3::bigint)
+  AND e.xid < pg_snapshot_xmin(pg_current_snapshot()) AND x.tenant_id = $5
+ORDER BY e.xid, e.execution, e.seq LIMIT $4
+
+-- name: events.mark
+-- Where a follower that only wants what comes begins.
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text
+
+-- name: events.gaps
+-- Executions whose numbers do not run from 1 without a hole.
+SELECT x.id, count(*), min(e.seq), max(e.seq)
+FROM {schema}.events e JOIN {schema}.executions x ON x.key = e.execution
+WHERE x.tenant_id = $1 GROUP BY x.id HAVING min(e.seq) <> 1 OR max(e.seq) <> count(*) ORDER BY x.id
+
+-- name: events.orphans
+-- Events that refer to a value nobody stored.
+SELECT x.id, e.seq, e.path
+FROM {schema}.events e
+JOIN {schema}.executions x ON x.key = e.execution
+LEFT JOIN {schema}.payloads p ON p.execution = e.execution AND p.digest = e.payload_ref
+WHERE x.tenant_id = $1 AND e.payload_ref IS NOT NULL AND p.digest IS NULL ORDER BY x.id, e.seq
+
+-- name: events.ends
+-- Executions whose row and log tell different ends.
+SELECT x.id, x.status, e.type
+FROM {schema}.executions x
+LEFT JOIN {schema}.events e ON e.execution = x.key
+     AND e.type IN ('execution.completed', 'execution.failed', 'execution.cancelled')
+WHERE x.tenant_id = $1
+  AND coalesce('execution.' || CASE WHEN x.finished_at IS NOT NULL THEN x.status END, '') <> coalesce(e.type, '')
+ORDER BY x.id
+
+-- name: events.last_seq
+SELECT coalesce(max(seq), 0) FROM {schema}.events WHERE execution = $1

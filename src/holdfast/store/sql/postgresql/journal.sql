@@ -1,0 +1,140 @@
+-- The statements of one flush. Each is one autocommitted statement: one round trip, one commit.
+
+-- name: journal.append
+-- The hot path: entries that are only events. `fence` takes the row locks where the epoch still matches; every
+-- row is selected from the locked set, so a takeover comes wholly before or wholly after this statement. A row
+-- locked elsewhere is skipped, never waited for. One row comes back: how many events were written, and the
+-- `wakes` of the executions that have any.
+WITH fence AS MATERIALIZED (
+    SELECT e.key, e.tenant_id, e.epoch, e.wakes
+    FROM unnest($1::bytea[], $2::bigint[]) AS asked(key, epoch)
+    JOIN {schema}.executions e ON e.key = asked.key AND e.epoch = asked.epoch
+    FOR NO KEY UPDATE OF e SKIP LOCKED
+), written AS (
+    INSERT INTO {schema}.events (execution, seq, epoch, type, path, generation, ordinal, attempt, result,
+                                 duration_us, input_digest, input, payload, payload_ref, tenant_id, at)
+    SELECT v.*, fence.tenant_id, {now}
+    FROM unnest($3::bytea[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::integer[], $9::integer[],
+                $10::integer[], $11::boolean[], $12::bigint[], $13::bytea[], $14::bytea[], $15::bytea[],
+                $16::bytea[])
+         AS v(execution, seq, epoch, type, path, generation, ordinal, attempt, result, duration_us, input_digest,
+              input, payload, payload_ref)
+    JOIN fence ON fence.key = v.execution AND fence.epoch = v.epoch
+    ON CONFLICT DO NOTHING
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM written),
+       (SELECT array_agg(key) FROM fence WHERE wakes > 0),
+       (SELECT array_agg(wakes) FROM fence WHERE wakes > 0)
+
+-- name: journal.flush
+-- The same for entries that also create an execution, change its row, take a message, leave one in another
+-- execution's inbox, or carry a large value. What happens beside an event is selected from `done`, the events
+-- that were written, so that an entry is written whole or not at all.
+WITH fence AS MATERIALIZED (
+    SELECT e.key, e.tenant_id, e.epoch, e.wakes
+    FROM unnest($1::bytea[], $2::bigint[]) AS asked(key, epoch)
+    JOIN {schema}.executions e ON e.key = asked.key AND e.epoch = asked.epoch
+    FOR NO KEY UPDATE OF e SKIP LOCKED
+), receivers AS MATERIALIZED (
+    SELECT e.key FROM {schema}.executions e WHERE e.key = ANY ($3::bytea[]) FOR NO KEY UPDATE SKIP LOCKED
+), created AS (
+    INSERT INTO {schema}.executions (key, tenant_id, id, workflow, version, definition, fingerprint, status,
+                                     queue, priority, owner, epoch, parent, parent_path, created_at)
+    SELECT n.*, {now}
+    FROM unnest($4::bytea[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bytea[], $10::bytea[],
+                $11::text[], $12::text[], $13::smallint[], $14::bytea[], $15::bigint[], $16::bytea[],
+                $17::text[])
+         AS n(key, tenant_id, id, workflow, version, definition, fingerprint, status, queue, priority, owner,
+              epoch, parent, parent_path)
+    ON CONFLICT DO NOTHING
+    RETURNING key, tenant_id, epoch
+), held AS (
+    SELECT key, tenant_id, epoch, wakes FROM fence
+    UNION ALL
+    SELECT key, tenant_id, epoch, 0 FROM created
+), entry AS MATERIALIZED (
+    SELECT v.*, held.tenant_id
+    FROM unnest($18::bytea[], $19::bigint[], $20::bigint[], $21::text[], $22::text[], $23::integer[],
+                $24::integer[], $25::integer[], $26::boolean[], $27::bigint[], $28::bytea[], $29::bytea[],
+                $30::bytea[], $31::bytea[], $32::text[], $33::boolean[], $34::bigint[], $35::bigint[],
+                $36::bytea[], $37::bytea[], $38::bytea[], $39::text[], $40::text[], $41::bytea[], $42::bytea[],
+                $43::text[], $44::text[], $45::text[])
+         AS v(execution, seq, epoch, type, path, generation, ordinal, attempt, result, duration_us, input_digest,
+              input, payload, payload_ref, new_status, final, due_in_us, expect_wakes, take, post_target,
+              post_message, post_kind, post_name, post_payload, body, tags, trigger_source, started_by)
+    JOIN held ON held.key = v.execution AND held.epoch = v.epoch
+    WHERE (v.expect_wakes IS NULL OR v.expect_wakes = held.wakes)
+      AND (v.post_target IS NULL OR v.post_target IN (SELECT key FROM receivers))
+), written AS (
+    INSERT INTO {schema}.events (execution, seq, epoch, type, path, generation, ordinal, attempt, result,
+                                 duration_us, input_digest, input, payload, payload_ref, tenant_id, at)
+    SELECT execution, seq, epoch, type, path, generation, ordinal, attempt, result, duration_us, input_digest,
+           input, payload, payload_ref, tenant_id, {now}
+    FROM entry
+    ON CONFLICT DO NOTHING
+    RETURNING execution, seq
+), done AS (
+    SELECT entry.* FROM entry JOIN written USING (execution, seq)
+), detailed AS (
+    INSERT INTO {schema}.execution_details (execution, tenant_id, tags, trigger_source, started_by)
+    SELECT execution, tenant_id, ARRAY(SELECT jsonb_array_elements_text(tags::jsonb)), trigger_source, started_by
+    FROM done WHERE trigger_source IS NOT NULL
+), stored AS (
+    INSERT INTO {schema}.payloads (execution, digest, tenant_id, body)
+    SELECT DISTINCT ON (execution, payload_ref) execution, payload_ref, tenant_id, body
+    FROM done WHERE body IS NOT NULL
+    ON CONFLICT DO NOTHING
+), moved AS (
+    UPDATE {schema}.executions e
+    SET status = done.new_status,
+        due_at = {now} + done.due_in_us * interval '1 microsecond',
+        finished_at = CASE WHEN done.final THEN {now} END,
+        owner = CASE done.new_status WHEN 'running' THEN e.owner END
+    FROM done
+    WHERE e.key = done.execution AND done.new_status IS NOT NULL
+), taken AS (
+    DELETE FROM {schema}.inbox i USING done
+    WHERE i.execution = done.execution AND i.message = done.take
+), posted AS (
+    INSERT INTO {schema}.inbox (execution, message, tenant_id, kind, name, payload, created_at)
+    SELECT post_target, post_message, tenant_id, post_kind, post_name, post_payload, {now}
+    FROM done WHERE post_target IS NOT NULL
+    ON CONFLICT DO NOTHING
+), woken AS (
+    -- Unconditional and by primary key: the receiver compares `wakes`, so a message is never overlooked.
+    UPDATE {schema}.executions e
+    SET wakes = e.wakes + p.messages,
+        status = CASE e.status WHEN 'waiting' THEN 'ready' ELSE e.status END
+    FROM (SELECT post_target, count(*) AS messages FROM done WHERE post_target IS NOT NULL GROUP BY 1) p
+    WHERE e.key = p.post_target AND e.finished_at IS NULL
+)
+SELECT (SELECT count(*) FROM written),
+       (SELECT array_agg(key) FROM fence WHERE wakes > 0),
+       (SELECT array_agg(wakes) FROM fence WHERE wakes > 0)
+
+-- name: journal.examine
+-- A new statement that tells what became of each entry of a batch that was not written as a whole: whether its
+-- event stands (ours, now or by an earlier try), whether its place is taken, and what the execution's row says.
+SELECT own.epoch IS NOT NULL AND own.epoch = v.epoch,
+       own.epoch IS NOT NULL OR rival.seq IS NOT NULL OR (v.new_id IS NOT NULL AND namesake.key IS NOT NULL),
+       e.epoch IS NOT NULL AND e.epoch = v.epoch,
+       e.wakes,
+       v.post_target IS NOT NULL AND receiver.key IS NULL
+FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::text[], $5::integer[], $6::boolean[], $7::text[],
+            $8::text[], $9::bytea[])
+     WITH ORDINALITY AS v(execution, seq, epoch, path, generation, result, new_tenant, new_id, post_target, no)
+LEFT JOIN {schema}.executions e ON e.key = v.execution
+LEFT JOIN {schema}.events own ON own.execution = v.execution AND own.seq = v.seq
+LEFT JOIN {schema}.events rival
+       ON rival.execution = v.execution AND rival.path = v.path AND rival.generation = v.generation
+      AND rival.result AND v.result
+LEFT JOIN {schema}.executions namesake
+       ON namesake.tenant_id = v.new_tenant AND namesake.id = v.new_id AND namesake.key <> v.execution
+LEFT JOIN {schema}.executions receiver ON receiver.key = v.post_target
+ORDER BY v.no
+
+-- name: journal.put_payload
+-- The digest names the content, so a second copy is the same value.
+INSERT INTO {schema}.payloads (execution, digest, tenant_id, body) VALUES ($1, $2, $3, $4)
+ON CONFLICT DO NOTHING

@@ -1,0 +1,146 @@
+"""Identity of steps in a Python workflow: branch path, name and occurrence, fixed when the step is called.
+
+A branch is a line of code that runs in order: the workflow itself, a block inside `scope`, one part of a
+`gather`. Within a branch the calls are counted, so the same code gives the same identities in every run,
+whatever order the results came in. A call from a task that no branch belongs to has no stable place in that
+order and is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar, overload
+
+from holdfast.errors import HoldfastError, InvalidArgument, UnnamedBranch
+from holdfast.workflows.engine import ExecutionRuntime
+
+T = TypeVar("T")
+T1 = TypeVar("T1")
+T2 = TypeVar("T2")
+T3 = TypeVar("T3")
+T4 = TypeVar("T4")
+T5 = TypeVar("T5")
+
+
+class Branch:
+    """One line of calls: its path, and how often each name was called in it."""
+
+    __slots__ = ("calls", "names", "path", "runtime", "task")
+
+    def __init__(self, runtime: ExecutionRuntime, path: str, task: asyncio.Task[Any] | None) -> None:
+        self.runtime = runtime
+        self.path = path
+        self.task = task
+        self.calls = 0
+        self.names: dict[str, int] = {}
+
+    def call(self, name: str) -> tuple[str, int]:
+        """The identity of the next call of `name`: its path, and its number in this branch.
+
+        Raises `UnnamedBranch` from a foreign task and `DefinitionChanged` when the recorded history has
+        another name under this number.
+        """
+        if asyncio.current_task() is not self.task:
+            raise UnnamedBranch(f"{name!r} was called from a task that gather or scope did not start")
+        self.calls += 1
+        count = self.names.get(name, 0) + 1
+        self.names[name] = count
+        own = name if count == 1 else f"{name}#{count}"
+        runtime = self.runtime
+        if runtime.history.saved:
+            try:
+                runtime.history.check_call(self.path, self.calls, own)
+            except HoldfastError as error:
+                runtime.stop(error)
+        return (f"{self.path}/{own}" if self.path else own), self.calls
+
+    def inner(self, name: str) -> str:
+        """The path of a branch inside this one."""
+        count = self.names.get(f"{name}/", 0) + 1
+        self.names[f"{name}/"] = count
+        own = name if count == 1 else f"{name}#{count}"
+        return f"{self.path}/{own}" if self.path else own
+
+
+current: ContextVar[Branch | None] = ContextVar("holdfast_branch", default=None)
+
+
+@asynccontextmanager
+async def scope(name: str) -> AsyncIterator[None]:
+    """Name a block of a workflow, so that the steps inside keep their identity when code around it changes.
+
+    Outside a workflow it does nothing. Example::
+
+        async with hf.scope("notify"):
+            await email(receipt)
+    """
+    branch = current.get()
+    if branch is None:
+        yield
+        return
+    if not name or "/" in name or "#" in name:
+        raise InvalidArgument(f"{name!r} can not name a scope", fix="use letters, digits, - and _")
+    inner = Branch(branch.runtime, branch.inner(name), asyncio.current_task())
+    token = current.set(inner)
+    try:
+        yield
+    finally:
+        current.reset(token)
+
+
+# fmt: off
+@overload
+async def gather(a: Awaitable[T1], b: Awaitable[T2], /) -> tuple[T1, T2]: ...
+@overload
+async def gather(a: Awaitable[T1], b: Awaitable[T2], c: Awaitable[T3], /) -> tuple[T1, T2, T3]: ...
+@overload
+async def gather(a: Awaitable[T1], b: Awaitable[T2], c: Awaitable[T3], d: Awaitable[T4], /) -> tuple[T1, T2, T3, T4]: ...
+@overload
+async def gather(a: Awaitable[T1], b: Awaitable[T2], c: Awaitable[T3], d: Awaitable[T4], e: Awaitable[T5], /) -> tuple[T1, T2, T3, T4, T5]: ...
+@overload
+async def gather(*calls: Awaitable[T]) -> tuple[T, ...]: ...
+# fmt: on
+async def gather(*calls: Awaitable[Any]) -> tuple[Any, ...]:
+    """Await several steps or coroutines at once; the results in the order of the arguments.
+
+    Every part is a branch of its own, named by its place. All parts run to their end, also when one fails,
+    so that a second run finds the same results; then the failure that comes first in the order is raised.
+    Works outside a workflow too. Example::
+
+        pages = await hf.gather(*[fetch(url) for url in urls])
+    """
+    branch = current.get()
+    tasks = [asyncio.ensure_future(call) if branch is None else _start(branch, call) for call in calls]
+    if tasks:
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            raise
+    return tuple(task.result() for task in tasks)
+
+
+def _start(branch: Branch, call: Awaitable[Any]) -> asyncio.Future[Any]:
+    inner = Branch(branch.runtime, branch.inner("gather"), None)
+
+    async def run() -> Any:
+        inner.task = asyncio.current_task()
+        current.set(inner)
+        return await call
+
+    return asyncio.get_running_loop().create_task(run())
+
+
+async def within(branch: Branch, work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` as the body of `branch`, in the current task."""
+    branch.task = asyncio.current_task()
+    token = current.set(branch)
+    try:
+        return await work
+    finally:
+        current.reset(token)

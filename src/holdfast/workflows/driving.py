@@ -1,0 +1,287 @@
+"""Drives one owned execution to an end, a suspension or a stop, and writes which one it was.
+
+The program runs in a task of its own. Three things can end it from outside: a message in the inbox (cancel),
+the loss of the execution, and the end of the process (Ctrl-C), which hands the execution back so that the next
+run goes on at once. A program that does nothing but wait longer than it may is suspended by a compare-and-set
+on `wakes`: a message that came in between is read first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from holdfast.errors import HoldfastError, LeaseLost, Misuse, RetryLater, StepFailed
+from holdfast.records.events import EventType
+from holdfast.records.executions import ExecutionKey, ExecutionStatus
+from holdfast.store import codec
+from holdfast.store.drivers.base import Answer, Post, Transition
+from holdfast.store.journal import Entry
+from holdfast.workflows.engine import ExecutionRuntime
+from holdfast.workflows.failures import describe
+
+Program = Callable[[ExecutionRuntime], Awaitable[object]]
+SETTLE_S = 0.02
+"""How long nothing may move before an execution counts as waiting: lets finished branches start their next step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run of an execution ended.
+
+    `saved` results came from storage, `run` were recorded now. `until` is set for a suspended timer.
+    """
+
+    status: ExecutionStatus
+    value: Any = None
+    output: bytes | None = None
+    error: dict[str, Any] | None = None
+    until: datetime | None = None
+    saved: int = 0
+    run: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """Whom to tell of the end: the parent's inbox gets a message named by the child's key."""
+
+    key: ExecutionKey
+    path: str
+    runtime: ExecutionRuntime | None = None
+
+
+class Drive:
+    """One run of one execution; `run` is called once."""
+
+    def __init__(
+        self,
+        runtime: ExecutionRuntime,
+        program: Program,
+        *,
+        annotation: Any = Any,
+        parent: Parent | None = None,
+    ) -> None:
+        self._runtime = runtime
+        self._program = program
+        self._annotation = annotation
+        self._parent = parent
+        self._task: asyncio.Task[object] | None = None
+        self._cancel: tuple[bytes, dict[str, Any]] | None = None
+        self._suspended: datetime | None = None
+        self._handed_back = False
+        self._reading: asyncio.Task[None] | None = None
+        self._settling: asyncio.TimerHandle | None = None
+        self._suspending: asyncio.Task[None] | None = None
+
+    @property
+    def cancelled(self) -> dict[str, Any] | None:
+        """Why the execution was asked to stop for good; None if it was not."""
+        if self._cancel is not None:
+            return self._cancel[1]
+        parent = self._parent.runtime if self._parent else None
+        above: Drive | None = getattr(parent, "drive", None)
+        return above.cancelled if above is not None else None
+
+    async def run(self) -> Outcome:
+        """Run the program and write the end of this run.
+
+        Raises `LeaseLost` when another owner has the execution, `DefinitionChanged` and `RetryLater` when it
+        could not go on (it is handed back, not ended), and `CancelledError` when the caller was cancelled,
+        also after handing it back.
+        """
+        runtime = self._runtime
+        runtime.drive = self
+        runtime.quiet = self._look_quiet
+        runtime.holding.on_wake = self._woken
+        loop = asyncio.get_running_loop()
+        if runtime.holding.wakes:
+            await self._read_inbox()
+        self._task = loop.create_task(self._work(), name=f"holdfast-execution-{runtime.execution_id}")
+        if self._cancel is not None:
+            self._task.cancel()
+        try:
+            return await self._await_end(self._task)
+        finally:
+            runtime.holding.on_wake = None
+            for helper in (self._reading, self._suspending):
+                if helper is not None and not helper.done():
+                    helper.cancel()
+            if self._settling is not None:
+                self._settling.cancel()
+
+    async def _work(self) -> object:
+        value = await self._program(self._runtime)
+        if self._runtime.fatal is None:
+            self._check_consumed()
+        return value
+
+    def _check_consumed(self) -> None:
+        try:
+            self._runtime.history.check_consumed()
+        except HoldfastError as error:
+            self._runtime.stop(error)
+
+    async def _await_end(self, task: asyncio.Task[object]) -> Outcome:
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait([task])
+            if self._runtime.holding.lost is None and not self._handed_back:
+                # Shielded by being a task of its own: the record of a stop must not be lost to the stop.
+                end = asyncio.ensure_future(self._after_interrupt(task))
+                await asyncio.wait([end])
+                end.result()
+            raise
+        return await self._conclude(task)
+
+    async def _after_interrupt(self, task: asyncio.Task[object]) -> None:
+        if self.cancelled is not None:
+            await self._end_cancelled()
+        elif task.cancelled() or self._runtime.fatal is not None:
+            await self._hand_back({"reason": "interrupted"})
+        else:
+            await self._conclude(task)
+
+    async def _conclude(self, task: asyncio.Task[object]) -> Outcome:
+        runtime = self._runtime
+        if runtime.holding.lost is not None:
+            raise runtime.holding.lost
+        if self._suspended is not None:
+            return self._outcome(ExecutionStatus.WAITING, until=self._suspended)
+        if runtime.fatal is not None:
+            await self._hand_back({"reason": "stopped", "error": describe(runtime.fatal)})
+            raise runtime.fatal
+        if task.cancelled():
+            if self.cancelled is None:
+                await self._hand_back({"reason": "interrupted"})
+                raise asyncio.CancelledError
+            return await self._end_cancelled()
+        error = task.exception()
+        if error is None:
+            return await self._end_completed(task.result())
+        if isinstance(error, LeaseLost | RetryLater) or not isinstance(error, Exception):
+            if not isinstance(error, LeaseLost):
+                await self._hand_back({"reason": "stopped", "error": describe(error)})
+            raise error
+        return await self._end_failed(describe_end(error))
+
+    async def _end_completed(self, value: object) -> Outcome:
+        try:
+            output = codec.encode(value, self._annotation, what="output")
+        except Misuse as error:
+            return await self._end_failed(describe(error))
+        placed = await self._runtime.engine.journal.place(self._runtime.holding, output)
+        await self._write_end(EventType.EXECUTION_COMPLETED, ExecutionStatus.COMPLETED, payload=placed)
+        return self._outcome(ExecutionStatus.COMPLETED, value=value, output=output)
+
+    async def _end_failed(self, error: dict[str, Any]) -> Outcome:
+        placed = await self._runtime.engine.journal.place(self._runtime.holding, codec.encode(error))
+        await self._write_end(EventType.EXECUTION_FAILED, ExecutionStatus.FAILED, payload=placed)
+        return self._outcome(ExecutionStatus.FAILED, error=error)
+
+    async def _end_cancelled(self) -> Outcome:
+        reason = self.cancelled or {}
+        placed = await self._runtime.engine.journal.place(self._runtime.holding, codec.encode(reason))
+        take = self._cancel[0] if self._cancel else None
+        await self._write_end(
+            EventType.EXECUTION_CANCELLED, ExecutionStatus.CANCELLED, payload=placed, take=take
+        )
+        return self._outcome(ExecutionStatus.CANCELLED, error={"type": "cancelled", "message": str(reason)})
+
+    async def _write_end(self, kind: EventType, status: ExecutionStatus, **fields: Any) -> None:
+        holding, parent = self._runtime.holding, self._parent
+        post = None
+        if parent is not None:
+            post = Post(parent.key, bytes(holding.key), "child", parent.path, None)
+        transition = Transition(status, final=True)
+        await self._runtime.engine.journal.append(
+            Entry(holding, kind, transition=transition, post=post, **fields)
+        )
+
+    async def _hand_back(self, why: dict[str, Any]) -> None:
+        """Give the execution up without ending it: the next `run` or worker goes on at once."""
+        if self._runtime.holding.lost is not None or self._handed_back:
+            return
+        self._handed_back = True
+        payload = await self._runtime.engine.journal.place(self._runtime.holding, codec.encode(why))
+        await self._runtime.engine.journal.append(
+            Entry(
+                self._runtime.holding,
+                EventType.EXECUTION_SUSPENDED,
+                payload=payload,
+                transition=Transition(ExecutionStatus.READY, final=False),
+            )
+        )
+
+    # Messages.
+
+    def _woken(self) -> None:
+        if self._runtime.holding.lost is not None:
+            if self._task is not None:
+                self._task.cancel()
+        elif self._reading is None or self._reading.done():
+            self._reading = asyncio.get_running_loop().create_task(self._read_inbox())
+
+    async def _read_inbox(self) -> None:
+        rows = await self._runtime.engine.reader.fetch("inbox.read", self._runtime.holding.key)
+        for message, kind, _name, payload in rows:
+            if kind == "cancel" and self._cancel is None:
+                reason = codec.decode(payload, what="cancel message") if payload else {}
+                self._cancel = (bytes(message), reason if isinstance(reason, dict) else {})
+                if self._task is not None:
+                    self._task.cancel()
+
+    # Suspending.
+
+    def _look_quiet(self) -> None:
+        if self._settling is None:
+            self._settling = asyncio.get_running_loop().call_later(SETTLE_S, self._settled)
+
+    def _settled(self) -> None:
+        self._settling = None
+        runtime = self._runtime
+        busy = self._suspending is not None and not self._suspending.done()
+        if runtime.parked and not runtime.active and not busy:
+            self._suspending = asyncio.get_running_loop().create_task(self._suspend())
+
+    async def _suspend(self) -> None:
+        runtime = self._runtime
+        due = min(runtime.parked.values())
+        seen = runtime.holding.wakes
+        payload = codec.encode({"waiting": "timer", "until": due, "paths": sorted(runtime.parked)[:10]})
+        transition = Transition(
+            ExecutionStatus.WAITING,
+            final=False,
+            due_in=max(due - runtime.now(), timedelta(0)),
+            expect_wakes=seen,
+        )
+        answer = await runtime.engine.journal.append(
+            Entry(
+                runtime.holding,
+                EventType.EXECUTION_SUSPENDED,
+                payload=await runtime.engine.journal.place(runtime.holding, payload),
+                transition=transition,
+            )
+        )
+        if answer is Answer.WOKEN:
+            await self._read_inbox()
+            self._look_quiet()
+            return
+        self._handed_back = True
+        self._suspended = due
+        if self._task is not None:
+            self._task.cancel()
+
+    def _outcome(self, status: ExecutionStatus, **fields: Any) -> Outcome:
+        return Outcome(status=status, saved=self._runtime.replayed, run=self._runtime.run, **fields)
+
+
+def describe_end(error: BaseException) -> dict[str, Any]:
+    """The error of a failed execution: that of the step that failed, with its path, or the program's own."""
+    if isinstance(error, StepFailed) and isinstance(error.details.get("error"), dict):
+        return {**error.details["error"], "step": error.details.get("path")}
+    return describe(error)
