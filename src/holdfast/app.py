@@ -19,7 +19,6 @@ from holdfast.errors import (
     HoldfastError,
     InvalidDefinition,
     NoApp,
-    WorkflowNotFound,
 )
 from holdfast.fleet.cancelling import cancel
 from holdfast.fleet.launcher import Launcher, Origin, Running, read_outcome, wait_for_end
@@ -85,9 +84,9 @@ class App:
         retry_on: tuple[str, ...] = (),
         timeout: Duration | None = None,
     ) -> StepDecorator: ...
-    def step(
+    def step(  # noqa: PLR0913 - each is one line of a decorator
         self,
-        fn: Callable[..., Any] | None = None,
+        fn: Any = None,
         /,
         *,
         name: str | None = None,
@@ -125,7 +124,7 @@ class App:
         self, *, name: str | None = None, version: str = "1"
     ) -> Callable[[Callable[P, Awaitable[R]]], Workflow[P, R]]: ...
     def workflow(
-        self, fn: Callable[..., Any] | None = None, /, *, name: str | None = None, version: str = "1"
+        self, fn: Any = None, /, *, name: str | None = None, version: str = "1"
     ) -> Any:
         """Make an async function a workflow. A new `version` keeps unfinished executions off new code.
 
@@ -328,20 +327,4 @@ def end_error(id: str, outcome: Outcome) -> HoldfastError:
     step = f" in step {error['step']}" if error.get("step") else ""
     return ExecutionFailed(
         f"execution {id} failed{step}: {error.get('type')}: {error.get('message')}", id=id, error=error
-    )
-
-
-def workflow_in(module: Any, name: str, place: str) -> Workflow[Any, Any]:
-    """The workflow called `name` in a loaded module, by variable or by workflow name."""
-    found = getattr(module, name, None)
-    if isinstance(found, Workflow):
-        return found
-    known = {value.name: value for value in vars(module).values() if isinstance(value, Workflow)}
-    if name in known:
-        return known[name]
-    import difflib
-
-    near = difflib.get_close_matches(name, known, 1) or sorted(known)
-    raise WorkflowNotFound(
-        f"{place} has no workflow {name!r}", fix=f"name one of: {', '.join(near) or '(it defines none)'}"
     )

@@ -29,17 +29,18 @@ class Terminated(BaseException):
 
 def peek_flags(arguments: Sequence[str], flags: GlobalFlags) -> None:
     """Set what decides how a failure looks, before the arguments are parsed, for they may not parse."""
-    for position, argument in enumerate(arguments):
-        following = arguments[position + 1] if position + 1 < len(arguments) else ""
+    spelled = {f"{name}{form}": form for form in ("json", "ndjson") for name in ("-o", "--output=")}
+    before = ""
+    for argument in arguments:
         if argument == "--":
             break
-        if argument == "--json" or argument.removeprefix("--output=").removeprefix("-o") in {
-            "json",
-            "ndjson",
-        }:
+        if argument == "--json":
             flags.output = "json"
-        elif argument in {"-o", "--output"} and following in {"json", "ndjson"}:
-            flags.output = following
+        elif argument in spelled:
+            flags.output = spelled[argument]
+        elif before in {"-o", "--output"} and argument in {"json", "ndjson"}:
+            flags.output = argument
+        before = argument
 
 
 def report(error: BaseException, invocation: Invocation) -> int:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from holdfast.durations import format_duration
 from holdfast.errors import InvalidUsage
@@ -200,4 +200,5 @@ class Output:
             table.add_column(title, overflow="fold")
         for row in cells:
             table.add_row(*(Text(cell) for cell in row))  # as Text: brackets in data are no markup
-        Console(file=self._stream, no_color=not self._color, highlight=False).print(table)
+        colors: Literal["standard"] | None = "standard" if self._color else None
+        Console(file=self._stream, color_system=colors, highlight=False).print(table)

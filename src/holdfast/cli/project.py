@@ -45,11 +45,11 @@ steps:
     sleep: 2s
   - id: count
     needs: [pause]
-    env: {GREETING: "${{ steps.greet.output.stdout }}"}
+    env: {GREETING: "${{ steps.greet.output }}"}
     shell: printf '%s' "$GREETING" | wc -c
 outputs:
-  greeting: ${{ steps.greet.output.stdout }}
-  letters: ${{ steps.count.output.stdout }}
+  greeting: ${{ steps.greet.output }}
+  letters: ${{ steps.count.output }}
 """
 HELLO_PY = '''\
 """holdfast run hello.py:report otters"""

@@ -173,13 +173,14 @@ def nearest(path: str) -> str | None:
     """The right path that `path` was probably meant to be: a sibling, a namesake elsewhere, or neither."""
     from difflib import get_close_matches
 
-    known = [*SETTINGS, *LATER, *ALIASES, *sorted(GROUPS)]
+    # What has an effect comes first: of equally near names it is the better advice.
+    known = [*SETTINGS, *ALIASES, *sorted(GROUPS), *sorted(LATER)]
     parent, _, name = path.rpartition(".")
     siblings = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == parent}
     if close := get_close_matches(name, siblings, n=1, cutoff=0.6):
         return siblings[close[0]]
     if namesakes := [other for other in known if other.rpartition(".")[2] == name]:
-        return namesakes[0]
+        return max(namesakes, key=lambda other: len({*other.split(".")} & {*path.split(".")}))
     return next(iter(get_close_matches(path, known, n=1, cutoff=0.75)), None)
 
 

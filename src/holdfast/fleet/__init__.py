@@ -1,0 +1,1 @@
+"""Who runs executions: ownership, takeover, starting and stopping."""

@@ -1,0 +1,1 @@
+"""The system of record: drivers, statements, journal, codec, migrations."""

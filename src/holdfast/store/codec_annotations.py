@@ -10,7 +10,7 @@ from __future__ import annotations
 import collections.abc
 import types
 import typing
-from dataclasses import InitVar, dataclass, field
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -154,8 +154,6 @@ def _plan_of_name(annotation: Any, scope: _Scope) -> Plan:
         return _plan(annotation.__supertype__, scope)
     if isinstance(annotation, TypeVar):
         return _plan(_value_of(annotation, scope), scope)
-    if isinstance(annotation, InitVar):
-        raise Refusal("an InitVar is not a field and can not be restored", "make it a field")
     if isinstance(annotation, str | typing.ForwardRef):
         raise Refusal(f"the annotation {annotation!r} is not resolved", "pass typing.get_type_hints' answer")
     if isinstance(annotation, type):

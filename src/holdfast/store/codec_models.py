@@ -101,6 +101,11 @@ class DataclassPlan(ModelPlan):
     """A dataclass; a field the constructor does not take is set afterwards."""
 
     def __init__(self, kind: type, hints: dict[str, Any]) -> None:
+        for name, hint in hints.items():
+            if isinstance(hint, dataclasses.InitVar) and not hasattr(kind, name):
+                raise Refusal(
+                    f"{name!r} is an InitVar without a default and is not stored", "give it a default"
+                ).inside(key_segment(name))
         fields = {}
         for field in dataclasses.fields(kind):
             bare = field.default is field.default_factory is dataclasses.MISSING

@@ -7,6 +7,7 @@ the user's own that has this key is wrapped in the tag `object`, whose payload i
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from typing import Any
 
@@ -109,6 +110,14 @@ def type_name(kind: type) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
+def brief(value: object) -> str:
+    """`value` in a message: short, and whatever its own repr does (a huge int's raises)."""
+    try:
+        return reprlib.repr(value)[:60]
+    except Exception:
+        return f"a {type_name(type(value))}"
+
+
 def tagged(kind: str, payload: object) -> dict[str, Any]:
     """The node of a value that plain JSON does not know."""
     return {TAG: [kind, payload]}
@@ -131,7 +140,7 @@ def open_tag(node: dict[str, Any]) -> tuple[str, Any]:
     match node:
         case {"$hf": [str() as kind, payload]} if len(node) == 1:
             return kind, payload
-    raise damage(f"malformed tag {repr(node)[:80]}")
+    raise damage(f"malformed tag {brief(node)}")
 
 
 def fields_of(node: Any) -> dict[str, Any] | None:

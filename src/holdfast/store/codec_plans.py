@@ -22,6 +22,7 @@ from holdfast.store.codec_nodes import (
     SHAPES_ALL,
     Refusal,
     Trip,
+    brief,
     collect,
     damage,
     elements_of,
@@ -305,7 +306,7 @@ class LiteralPlan(Plan):
                 return
         except TypeError:
             pass
-        raise self.mismatch(repr(value)[:60])
+        raise self.mismatch(brief(value))
 
 
 class EnumPlan(Plan):
@@ -327,7 +328,7 @@ class EnumPlan(Plan):
         node = write_any(value.value, trip)
         if self._member(value.value) is not value:
             raise Refusal(
-                f"{self.name}({value.value!r}) does not give this member back",
+                f"{self.name}({brief(value.value)}) does not give this member back",
                 "give each member its own value",
             )
         return node
@@ -340,7 +341,7 @@ class EnumPlan(Plan):
             return self.kind(value)
         except (ValueError, TypeError, KeyError):
             raise Refusal(
-                f"{repr(value)[:60]} is not a value of {self.name}",
+                f"{brief(value)} is not a value of {self.name}",
                 "keep the members that stored values name",
             ) from None
 

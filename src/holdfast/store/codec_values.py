@@ -36,6 +36,7 @@ from holdfast.store.codec_nodes import (
     TAG,
     Refusal,
     Trip,
+    brief,
     collect,
     damage,
     guarded,
@@ -46,6 +47,7 @@ from holdfast.store.codec_nodes import (
 )
 
 INT_MAX = 2**63 - 1
+_TAG_BYTES = len('{"$hf":["int",""]}')
 _MICROSECOND = timedelta(microseconds=1)
 _dump = msgspec.json.Encoder().encode
 
@@ -68,17 +70,21 @@ def write_key(key: object, trip: Trip) -> str:
     """Check the key of an object."""
     if type(key) is not str:
         raise Refusal(
-            f"a dict key is {type_name(type(key))}, not str: {repr(key)[:60]}",
+            f"a dict key is {type_name(type(key))}, not str: {brief(key)}",
             "use str keys, or a list of pairs",
         )
     return write_text(key, trip)
 
 
+def _text_tag(kind: str, text: str, trip: Trip) -> Any:
+    trip.spend(len(text) + _TAG_BYTES)
+    return tagged(kind, text)
+
+
 def _write_int(value: int, trip: Trip) -> Any:
     if -INT_MAX - 1 <= value <= INT_MAX:
         return value
-    trip.spend(value.bit_length() // 4)
-    return tagged("int", hex(value))
+    return _text_tag("int", hex(value), trip)
 
 
 def _write_float(value: float, trip: Trip) -> float:
@@ -90,15 +96,14 @@ def _write_float(value: float, trip: Trip) -> float:
 def _write_decimal(value: Decimal, trip: Trip) -> Any:
     if not value.is_finite():
         raise Refusal(f"the decimal {value} is not a finite number", "use None, or leave the value out")
-    return tagged("decimal", str(value))
+    return _text_tag("decimal", str(value), trip)
 
 
 def _write_bytes(value: bytes, trip: Trip) -> Any:
-    trip.spend(len(value) * 4 // 3)
-    return tagged("bytes", base64.b64encode(value).decode())
+    return _text_tag("bytes", base64.b64encode(value).decode(), trip)
 
 
-def _write_clock(kind: str, value: datetime | time) -> Any:
+def _write_clock(kind: str, value: datetime | time, trip: Trip) -> Any:
     text, zone = value.isoformat(), value.tzinfo
     key = name = None
     if type(zone) is ZoneInfo and zone.key:
@@ -112,8 +117,9 @@ def _write_clock(kind: str, value: datetime | time) -> Any:
             "use datetime.timezone.utc or zoneinfo.ZoneInfo",
         )
     if value.fold or key or name:
+        trip.spend(len(text) + _TAG_BYTES)
         return tagged(kind, [text, value.fold, key, name])
-    return tagged(kind, text)
+    return _text_tag(kind, text, trip)
 
 
 def write_items(items: Any, trip: Trip, write: Callable[[Any, Trip], Any]) -> list[Any]:
@@ -177,11 +183,11 @@ _WRITERS: dict[type, Callable[[Any, Trip], Any]] = {
     frozenset: lambda value, trip: write_sequence(value, trip, write_any),
     bytes: _write_bytes,
     Decimal: _write_decimal,
-    datetime: lambda value, trip: _write_clock("datetime", value),
-    time: lambda value, trip: _write_clock("time", value),
-    date: lambda value, trip: tagged("date", value.isoformat()),
-    timedelta: lambda value, trip: tagged("timedelta", str(value // _MICROSECOND)),
-    UUID: lambda value, trip: tagged("uuid", str(value)),
+    datetime: lambda value, trip: _write_clock("datetime", value, trip),
+    time: lambda value, trip: _write_clock("time", value, trip),
+    date: lambda value, trip: _text_tag("date", value.isoformat(), trip),
+    timedelta: lambda value, trip: _text_tag("timedelta", str(value // _MICROSECOND), trip),
+    UUID: lambda value, trip: _text_tag("uuid", str(value), trip),
 }
 
 
@@ -292,7 +298,7 @@ def _zone(key: str) -> ZoneInfo:
         return ZoneInfo(key)
     except (ZoneInfoNotFoundError, OSError):
         raise Refusal(
-            f"the time zone {str(key)[:60]!r} is not known on this machine", "install the tzdata package"
+            f"the time zone {brief(key)} is not known on this machine", "install the tzdata package"
         ) from None
 
 

@@ -203,16 +203,23 @@ class Journal:
         if self._idle is not None and self._soon is None:
             self._soon = asyncio.get_running_loop().call_later(SOON_S, self._wake_soon)
 
+    @staticmethod
+    def place_small(data: bytes) -> Placed | None:
+        """The place of a value that goes with the batch; None for one that `place` has to write first."""
+        size = len(data)
+        if size <= INLINE_BYTES_MAX:
+            return Placed(data, None, None)
+        return Placed(None, digest(data), data) if size <= BATCHED_BYTES_MAX else None
+
     async def place(self, holding: Holding, data: bytes) -> Placed:
         """Decide where an encoded value goes; a very large one is written now, on another connection.
 
         What is written early belongs to the execution whether or not an event ever refers to it.
         """
-        if len(data) <= INLINE_BYTES_MAX:
-            return Placed(data, None, None)
+        small = self.place_small(data)
+        if small is not None:
+            return small
         name = digest(data)
-        if len(data) <= BATCHED_BYTES_MAX:
-            return Placed(None, name, data)
         await self._driver.put_payload(holding.key, name, holding.tenant, data)
         return Placed(None, name, None)
 
@@ -236,6 +243,7 @@ class Journal:
                 self._idle = loop.create_future()
                 await self._idle
                 continue
+            await asyncio.sleep(0)
             entries = self._take_batch()
             if entries:
                 await self._send(entries)

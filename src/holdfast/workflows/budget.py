@@ -39,14 +39,14 @@ class BudgetedInterpreter(TreeInterpreter):
         left, right = (self.visit(child, value) for child in node["children"])
         if isinstance(left, list | dict | str):
             self.charge(self._cost(left))
-        return super().visit_comparator({**node, "children": [_literal(left), _literal(right)]}, value)
+        return super().visit_comparator(_with_values(node, left, right), value)
 
     def visit_flatten(self, node: Any, value: Any) -> Any:
         """Flatten one level, having paid for the result."""
         base = self.visit(node["children"][0], value)
         if isinstance(base, list):
             self.charge(sum(len(each) if isinstance(each, list) else 1 for each in base))
-        return super().visit_flatten({**node, "children": [_literal(base)]}, value)
+        return super().visit_flatten(_with_values(node, base), value)
 
     def visit_multi_select_list(self, node: Any, value: Any) -> Any:
         """Build a list; what it stands for when written out counts, not its references."""
@@ -88,9 +88,10 @@ class BudgetedInterpreter(TreeInterpreter):
         return units
 
 
-def _literal(value: Any) -> Any:
-    """A node for a value that is evaluated already."""
-    return {"type": "literal", "value": value, "children": []}
+def _with_values(node: Any, *values: Any) -> Any:
+    """The node with its children evaluated already."""
+    literals = [{"type": "literal", "value": value, "children": []} for value in values]
+    return {**node, "children": literals}
 
 
 class _BudgetedFunctions(Functions):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from holdfast.errors import HoldfastError, LeaseLost, Misuse, RetryLater, StepFailed
+from holdfast.errors import DefinitionChanged, HoldfastError, LeaseLost, Misuse, RetryLater, StepFailed
 from holdfast.records.events import EventType
 from holdfast.records.executions import ExecutionKey, ExecutionStatus
 from holdfast.store import codec
@@ -68,7 +68,7 @@ class Drive:
         self._program = program
         self._annotation = annotation
         self._parent = parent
-        self._task: asyncio.Task[object] | None = None
+        self._task: asyncio.Task[Any] | None = None
         self._cancel: tuple[bytes, dict[str, Any]] | None = None
         self._suspended: datetime | None = None
         self._handed_back = False
@@ -95,15 +95,14 @@ class Drive:
         runtime = self._runtime
         runtime.drive = self
         runtime.quiet = self._look_quiet
+        self._task = asyncio.current_task()
         runtime.holding.on_wake = self._woken
-        loop = asyncio.get_running_loop()
-        if runtime.holding.wakes:
-            await self._read_inbox()
-        self._task = loop.create_task(self._work(), name=f"holdfast-execution-{runtime.execution_id}")
-        if self._cancel is not None:
-            self._task.cancel()
         try:
-            return await self._await_end(self._task)
+            if runtime.holding.wakes:
+                await self._read_inbox()
+            if self._cancel is not None:
+                return await self._end_cancelled()
+            return await self._work()
         finally:
             runtime.holding.on_wake = None
             for helper in (self._reading, self._suspending):
@@ -112,62 +111,51 @@ class Drive:
             if self._settling is not None:
                 self._settling.cancel()
 
-    async def _work(self) -> object:
-        value = await self._program(self._runtime)
-        if self._runtime.fatal is None:
-            self._check_consumed()
-        return value
-
-    def _check_consumed(self) -> None:
-        try:
-            self._runtime.history.check_consumed()
-        except HoldfastError as error:
-            self._runtime.stop(error)
-
-    async def _await_end(self, task: asyncio.Task[object]) -> Outcome:
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError:
-            task.cancel()
-            await asyncio.wait([task])
-            if self._runtime.holding.lost is None and not self._handed_back:
-                # Shielded by being a task of its own: the record of a stop must not be lost to the stop.
-                end = asyncio.ensure_future(self._after_interrupt(task))
-                await asyncio.wait([end])
-                end.result()
-            raise
-        return await self._conclude(task)
-
-    async def _after_interrupt(self, task: asyncio.Task[object]) -> None:
-        if self.cancelled is not None:
-            await self._end_cancelled()
-        elif task.cancelled() or self._runtime.fatal is not None:
-            await self._hand_back({"reason": "interrupted"})
-        else:
-            await self._conclude(task)
-
-    async def _conclude(self, task: asyncio.Task[object]) -> Outcome:
+    async def _work(self) -> Outcome:
         runtime = self._runtime
+        try:
+            value = await self._program(runtime)
+            if runtime.history.results:
+                runtime.history.check_consumed()
+        except asyncio.CancelledError:
+            return await self._stopped()
+        except LeaseLost:
+            raise
+        except HoldfastError as error:
+            if runtime.fatal is None and not isinstance(error, DefinitionChanged | RetryLater):
+                return await self._end_failed(describe_end(error))
+            runtime.fatal = runtime.fatal or error
+        except Exception as error:
+            if runtime.fatal is None:
+                return await self._end_failed(describe(error))
         if runtime.holding.lost is not None:
             raise runtime.holding.lost
-        if self._suspended is not None:
-            return self._outcome(ExecutionStatus.WAITING, until=self._suspended)
         if runtime.fatal is not None:
             await self._hand_back({"reason": "stopped", "error": describe(runtime.fatal)})
             raise runtime.fatal
-        if task.cancelled():
-            if self.cancelled is None:
-                await self._hand_back({"reason": "interrupted"})
-                raise asyncio.CancelledError
-            return await self._end_cancelled()
-        error = task.exception()
-        if error is None:
-            return await self._end_completed(task.result())
-        if isinstance(error, LeaseLost | RetryLater) or not isinstance(error, Exception):
-            if not isinstance(error, LeaseLost):
-                await self._hand_back({"reason": "stopped", "error": describe(error)})
-            raise error
-        return await self._end_failed(describe_end(error))
+        return await self._end_completed(value)
+
+    async def _stopped(self) -> Outcome:
+        """The program was cancelled: find out by whom. What is written now is queued before it is awaited."""
+        if self._runtime.holding.lost is not None:
+            self._uncancel()
+            raise self._runtime.holding.lost
+        if self._suspended is not None:
+            self._uncancel()
+            return self._outcome(ExecutionStatus.WAITING, until=self._suspended)
+        if self.cancelled is not None:
+            outcome = await self._end_cancelled()
+            if self._cancel is None:
+                raise asyncio.CancelledError  # the parent is being cancelled, and waits for this
+            self._uncancel()
+            return outcome
+        await self._hand_back({"reason": "interrupted"})
+        raise asyncio.CancelledError
+
+    def _uncancel(self) -> None:
+        """The cancellation was our own way to stop the program; it ends here."""
+        if self._task is not None:
+            self._task.uncancel()
 
     async def _end_completed(self, value: object) -> Outcome:
         try:

@@ -40,7 +40,6 @@ from holdfast.workflows.runtime import StepCall
 INPUT_BYTES_MAX = 8 * 2**10
 STARTED_AFTER_S = 0.05
 SHOWN_CHARACTERS_MAX = 300
-_NO_DIGEST = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,28 +84,31 @@ class Engine:
         self.observer = observer
         self.chance = chance
         self.sleep_max_s = sleep_max_s
-        self._young: dict[tuple[ExecutionRuntime, str], tuple[int, int, int | None]] = {}
+        self._young: dict[int, tuple[int, ExecutionRuntime, str, int, int | None]] = {}
+        self._begun = 0
         self._watch: asyncio.TimerHandle | None = None
 
-    def step_begins(self, runtime: ExecutionRuntime, path: str, attempt: int, ordinal: int | None) -> None:
-        """Note a running body; one that lasts gets a `step.started` event."""
-        self._young[runtime, path] = (time.monotonic_ns(), attempt, ordinal)
+    def step_begins(self, runtime: ExecutionRuntime, path: str, attempt: int, ordinal: int | None) -> int:
+        """Note a running body, for `step_ends`; one that lasts gets a `step.started` event."""
+        self._begun = mark = self._begun + 1
+        self._young[mark] = (time.monotonic_ns(), runtime, path, attempt, ordinal)
         if self._watch is None:
             self._watch = asyncio.get_running_loop().call_later(STARTED_AFTER_S, self._tell_started)
+        return mark
 
-    def step_ends(self, runtime: ExecutionRuntime, path: str) -> None:
+    def step_ends(self, mark: int) -> None:
         """The body is done, however it went."""
-        self._young.pop((runtime, path), None)
+        self._young.pop(mark, None)
 
     def _tell_started(self) -> None:
         self._watch = None
-        # Half the period: a step is noticed between one and one and a half periods after it began.
+        # Half the period: a step is noticed between one half and one and a half periods after it began.
         border = time.monotonic_ns() - round(STARTED_AFTER_S * 0.5e9)
         told = []
-        for (runtime, path), (began, attempt, ordinal) in self._young.items():
+        for mark, (began, runtime, path, attempt, ordinal) in self._young.items():
             if began > border:
                 break  # kept in order of their beginning
-            told.append((runtime, path))
+            told.append(mark)
             elapsed_us = (time.monotonic_ns() - began) // 1000
             self.journal.append_soon(
                 Entry(
@@ -114,8 +116,8 @@ class Engine:
                     ordinal=ordinal, attempt=attempt, duration_us=elapsed_us,
                 )
             )  # fmt: skip
-        for key in told:
-            del self._young[key]
+        for mark in told:
+            del self._young[mark]
         if self._young:
             self._watch = asyncio.get_running_loop().call_later(STARTED_AFTER_S, self._tell_started)
 
@@ -172,36 +174,48 @@ class ExecutionRuntime:
         try:
             attempt = self.history.attempts.get(path, 0) + 1 if self.history.attempts else 1
             while True:
-                self.engine.step_begins(self, path, attempt, ordinal)
                 if self.engine.observer is not None:
                     self._tell(Happening.STEP_RUNNING, path, attempt)
+                mark = self.engine.step_begins(self, path, attempt, ordinal)
                 began = time.monotonic_ns()
+                failure = None
                 try:
-                    value = await _bounded(body(attempt), timeout, path)
-                    result = codec.encode(value, annotation, what=f"{path}.result")
+                    work = body(attempt)
+                    value = await (work if timeout is None else _bounded(work, timeout, path))
+                    result = codec.encode(value, annotation, what=path)
                 except Exception as error:
-                    self.engine.step_ends(self, path)
-                    spent_us = (time.monotonic_ns() - began) // 1000
-                    await self._attempt_failed(
-                        path, ordinal, attempt, error, retry, digest, encoded, spent_us
-                    )
-                    attempt += 1
-                    continue
-                except BaseException:
-                    self.engine.step_ends(self, path)
-                    raise
-                self.engine.step_ends(self, path)
-                break
-            spent_us = (time.monotonic_ns() - began) // 1000
-            await self._record(
-                EventType.STEP_COMPLETED, path, ordinal, attempt, spent_us, digest, encoded, result
+                    failure = error
+                finally:
+                    self.engine.step_ends(mark)
+                spent_us = (time.monotonic_ns() - began) // 1000
+                if failure is None:
+                    break
+                await self._attempt_failed(path, ordinal, attempt, failure, retry, digest, encoded, spent_us)
+                attempt += 1
+            journal = self.engine.journal
+            entry = Entry(
+                self.holding,
+                EventType.STEP_COMPLETED,
+                path,
+                generation=self.history.generations.get(path, 0) if self.history.generations else 0,
+                ordinal=ordinal,
+                attempt=attempt,
+                result=True,
+                duration_us=spent_us,
+                input_digest=digest,
+                input=encoded if len(encoded) <= INPUT_BYTES_MAX else None,
+                payload=journal.place_small(result) or await journal.place(self.holding, result),
             )
+            if await journal.append(entry) is Answer.RECORDED:
+                self._stop_recorded(path)
+            self.run += 1
             if self.engine.observer is not None:
                 self._tell(Happening.STEP_COMPLETED, path, attempt, spent_us)
             return value
         finally:
             self.active -= 1
-            self._look_quiet()
+            if self.parked:
+                self._look_quiet()
 
     async def _replay(
         self, path: str, recorded: Recorded, digest: bytes, encoded: bytes, annotation: Any
@@ -234,59 +248,35 @@ class ExecutionRuntime:
     ) -> None:
         """Record a failed attempt; return after the rest before the next one, or raise `StepFailed`."""
         described = describe(error)
-        payload = codec.encode(described, what=path)
         again = not isinstance(error, UnsupportedValue) and retry.retries(error_type(error), attempt)
-        kind = EventType.ATTEMPT_FAILED if again else EventType.STEP_FAILED
-        await self._record(kind, path, ordinal, attempt, spent_us, digest, encoded, payload)
+        placed = await self.engine.journal.place(self.holding, codec.encode(described, what=path))
+        await self._write(
+            EventType.ATTEMPT_FAILED if again else EventType.STEP_FAILED,
+            path,
+            ordinal=ordinal,
+            attempt=attempt,
+            result=not again,
+            duration_us=spent_us,
+            input_digest=digest,
+            input=encoded if len(encoded) <= INPUT_BYTES_MAX else None,
+            payload=placed,
+        )
         if not again:
-            if self.engine.observer is not None:
-                self._tell(Happening.STEP_FAILED, path, attempt, spent_us, described)
+            self.run += 1
+            self._tell(Happening.STEP_FAILED, path, attempt, spent_us, described)
             raise _failed(path, described) from error
         rest_s = retry.delay(attempt, self.engine.chance).total_seconds()
-        if self.engine.observer is not None:
-            self._tell(Happening.ATTEMPT_FAILED, path, attempt, spent_us, described, until=rest_s)
+        self._tell(Happening.ATTEMPT_FAILED, path, attempt, spent_us, described, until=rest_s)
         await asyncio.sleep(rest_s)
-
-    async def _record(
-        self,
-        kind: EventType,
-        path: str,
-        ordinal: int | None,
-        attempt: int,
-        spent_us: int,
-        digest: bytes,
-        encoded: bytes,
-        payload: bytes,
-    ) -> None:
-        """Write one result, or the end of one attempt, and wait until it is on disk."""
-        journal = self.engine.journal
-        result = kind is not EventType.ATTEMPT_FAILED
-        answer = await journal.append(
-            Entry(
-                self.holding,
-                kind,
-                path,
-                generation=self.history.generations.get(path, 0) if self.history.generations else 0,
-                ordinal=ordinal,
-                attempt=attempt,
-                result=result,
-                duration_us=spent_us,
-                input_digest=digest or None,
-                input=encoded if digest and len(encoded) <= INPUT_BYTES_MAX else None,
-                payload=await journal.place(self.holding, payload),
-            )
-        )
-        self.run += result
-        if answer is Answer.RECORDED:
-            self.stop(Conflict(f"step {path!r} has a result already", where=f"execution {self.execution_id}"))
 
     async def skip(self, path: str, name: str, reason: str) -> None:
         """See `Runtime.skip`."""
         if self.history.results.pop(path, None) is not None:
             self.replayed += 1
             return
-        payload = codec.encode({"reason": reason}, what=path)
-        await self._record(EventType.STEP_SKIPPED, path, None, 0, 0, _NO_DIGEST, b"", payload)
+        placed = await self.engine.journal.place(self.holding, codec.encode({"reason": reason}))
+        await self._write(EventType.STEP_SKIPPED, path, result=True, payload=placed)
+        self.run += 1
         self._tell(Happening.STEP_SKIPPED, path, 0)
 
     async def sleep(
@@ -300,7 +290,7 @@ class ExecutionRuntime:
         timer = self.history.timers.get(path)
         if timer is None:
             due = self.now() + duration
-            await self._journal_entry(
+            await self._write(
                 EventType.TIMER_STARTED,
                 path,
                 ordinal=ordinal,
@@ -309,7 +299,7 @@ class ExecutionRuntime:
         else:
             due = timer.due
         await self._wait_until(path, due)
-        await self._journal_entry(EventType.TIMER_FIRED, path, ordinal=ordinal, result=True)
+        await self._write(EventType.TIMER_FIRED, path, ordinal=ordinal, result=True)
 
     async def _wait_until(self, path: str, due: datetime) -> None:
         limit_s = self.engine.sleep_max_s
@@ -363,7 +353,7 @@ class ExecutionRuntime:
                     await self._park(path, end.until)
                 finally:
                     self.active += 1
-            await self._journal_entry(
+            await self._write(
                 EventType.CHILD_COMPLETED if end.error is None else EventType.CHILD_FAILED,
                 path,
                 ordinal=ordinal,
@@ -388,10 +378,16 @@ class ExecutionRuntime:
             self.active -= 1
             self._look_quiet()
 
-    async def _journal_entry(self, kind: EventType, path: str, **fields: Any) -> None:
-        answer = await self.engine.journal.append(Entry(self.holding, kind, path, **fields))
-        if answer is Answer.RECORDED:
-            self.stop(Conflict(f"step {path!r} has a result already", where=f"execution {self.execution_id}"))
+    async def _write(self, kind: EventType, path: str, **fields: Any) -> None:
+        """Write one event of a step and wait until it is on disk."""
+        entry = Entry(
+            self.holding, kind, path, generation=self.history.generations.get(path, 0), **fields
+        )
+        if await self.engine.journal.append(entry) is Answer.RECORDED:
+            self._stop_recorded(path)
+
+    def _stop_recorded(self, path: str) -> NoReturn:
+        self.stop(Conflict(f"step {path!r} has a result already", where=f"execution {self.execution_id}"))
 
     def now(self) -> datetime:
         """The database's time as well as this process knows it."""
@@ -426,9 +422,7 @@ def _shown(encoded: bytes) -> str:
     return text if len(text) <= SHOWN_CHARACTERS_MAX else text[:SHOWN_CHARACTERS_MAX] + "…"
 
 
-async def _bounded(work: Awaitable[object], timeout: timedelta | None, path: str) -> object:
-    if timeout is None:
-        return await work
+async def _bounded(work: Awaitable[object], timeout: timedelta, path: str) -> object:
     try:
         async with asyncio.timeout(timeout.total_seconds()) as scope:
             return await work

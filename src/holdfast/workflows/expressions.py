@@ -172,7 +172,7 @@ def _spans(text: str, where: str) -> list[tuple[int, int]]:
 
 
 def _closing(text: str, position: int) -> int:
-    """Behind the `}}` that closes an expression, or -1; braces in quotes or of a multi-select do not close it."""
+    """Behind the `}}` that closes an expression, or -1. Braces in quotes or of a multi-select do not."""
     depth = 0
     for token in _TOKEN.finditer(text, position):
         if token[0] == "{":
@@ -190,6 +190,7 @@ def _compile(text: str, where: str) -> tuple[Any, frozenset[Reference]]:
 
     from holdfast.workflows.references import depth, misuse, references
 
+    _check_literals(text, where)
     try:
         tree = Parser().parse(text).parsed
     except ParseError as error:
@@ -210,6 +211,18 @@ def _compile(text: str, where: str) -> tuple[Any, frozenset[Reference]]:
     if found := misuse(tree):
         raise InvalidDefinition(f"`{text[:80]}`: {found[0]}", where=where, fix=found[1])
     return tree, references(tree)
+
+
+def _check_literals(text: str, where: str) -> None:
+    """Refuse literals that are not JSON, which the library would take for strings, with a warning."""
+    for token in _TOKEN.finditer(text):
+        if token[0][0] == "`":
+            try:
+                json.loads(token[0][1:-1].replace("\\`", "`"))
+            except (ValueError, RecursionError) as error:
+                raise InvalidDefinition(
+                    f"{token[0][:60]} is not JSON", where=where, fix="strings stand in single quotes"
+                ) from error
 
 
 def _reason(error: Any, text: str) -> str:

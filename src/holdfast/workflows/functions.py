@@ -41,7 +41,16 @@ class Signature:
         self._signature = inspect.signature(function)
         self._name = name
         self._function = function
+        parameters = self._signature.parameters.values()
         self._names = tuple(self._signature.parameters)
+        by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        self._by_name = all(parameter.kind in by_name for parameter in parameters)
+        variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        self._required = tuple(
+            parameter.name
+            for parameter in parameters
+            if parameter.default is inspect.Parameter.empty and parameter.kind not in variadic
+        )
 
     @functools.cached_property
     def _hints(self) -> dict[str, Any]:
@@ -53,7 +62,7 @@ class Signature:
                 fix="define or import the type at module level",
             ) from error
 
-    @property
+    @functools.cached_property
     def result(self) -> Any:
         """The annotation of the result; Any without one."""
         return self._hints.get("return", Any)
@@ -111,21 +120,22 @@ class Signature:
         Raises `InvalidInput` for a missing or unknown parameter.
         """
         given = codec.decode(data, what=f"input of {self._name}")
-        unknown = sorted(set(given) - set(self._names)) if isinstance(given, dict) else []
-        if not isinstance(given, dict) or unknown:
+        unknown = set(given).difference(self._names) if isinstance(given, dict) else {"input"}
+        missing = [name for name in self._required if name not in given] if not unknown else []
+        if unknown or missing:
             accepts = ", ".join(self._names) or "no input"
-            cause = f"has no parameter {unknown[0]!r}" if unknown else "takes its input by name"
-            raise InvalidInput(f"{self._name} {cause}", fix=f"pass {accepts}")
+            cause = f"no parameter {min(unknown)!r}" if unknown else f"nothing for {missing[0]!r}"
+            raise InvalidInput(
+                f"{self._name} {'has' if unknown else 'was given'} {cause}", fix=f"pass {accepts}"
+            )
         values = codec.decode(data, self.annotation, what=f"input of {self._name}")
+        if self._by_name:
+            return (), values
         bound = inspect.BoundArguments(self._signature, OrderedDict())
         for name in self._names:
             if name in values:
                 value = values[name]
                 bound.arguments[name] = tuple(value) if self._is_variadic(name) else value
-        try:
-            self._signature.bind(*bound.args, **bound.kwargs)
-        except TypeError as error:
-            raise InvalidInput(f"{self._name}: {error}") from error
         return bound.args, bound.kwargs
 
     @property
@@ -164,12 +174,7 @@ class Step(Generic[P, R_co]):
         if branch is None:
             return self._once(args, kwargs)
         path, ordinal = branch.call(self.name)
-        return self._recorded(branch.runtime, path, ordinal, args, kwargs)
-
-    async def _recorded(
-        self, runtime: ExecutionRuntime, path: str, ordinal: int, args: Any, kwargs: Any
-    ) -> R_co:
-        result: R_co = await runtime.perform(
+        return branch.runtime.perform(
             path,
             ordinal,
             self.signature.encode(args, kwargs),
@@ -178,7 +183,6 @@ class Step(Generic[P, R_co]):
             self.timeout,
             self.signature.result,
         )
-        return result
 
     async def _once(self, args: Any, kwargs: Any) -> R_co:
         # A step calls no steps: what happens inside belongs to its one result.

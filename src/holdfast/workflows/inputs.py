@@ -14,16 +14,19 @@ from holdfast.workflows.problems import Report, nearest, path_text
 
 VIOLATIONS_MAX = 50
 _KEYWORDS = frozenset(
-    "$schema $id $defs $comment title description type properties required additionalProperties "
-    "patternProperties propertyNames minProperties maxProperties dependentRequired dependentSchemas "
-    "allOf anyOf oneOf not if then else default examples definitions".split()
+    {"$schema", "$id", "$defs", "$comment", "definitions", "title", "description", "default", "examples"}
+    | {"type", "properties", "required", "additionalProperties", "patternProperties", "propertyNames"}
+    | {"minProperties", "maxProperties", "dependentRequired", "dependentSchemas"}
+    | {"allOf", "anyOf", "oneOf", "not", "if", "then", "else"}
 )
 
 
 def check_schema(schema: Any, report: Report) -> dict[str, Any] | None:
     """The schema if it is one, else None with the mistakes in `report` under `inputs`."""
     if not isinstance(schema, dict):
-        report.add(("inputs",), "`inputs` is a JSON Schema", "write inputs: {properties: {name: {type: string}}}")
+        report.add(
+            ("inputs",), "`inputs` is a JSON Schema", "write inputs: {properties: {name: {type: string}}}"
+        )
         return None
     unknown = [key for key in schema if key not in _KEYWORDS]
     for key in unknown:
@@ -79,7 +82,7 @@ def fill_and_check(schema: dict[str, Any] | None, value: Any, workflow: str) -> 
 def _check(schema: dict[str, Any], given: dict[str, Any], workflow: str) -> None:
     from jsonschema import Draft202012Validator
 
-    violations = []
+    violations: list[dict[str, str]] = []
     for error in Draft202012Validator(schema).iter_errors(given):
         if len(violations) == VIOLATIONS_MAX:
             break

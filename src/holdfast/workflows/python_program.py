@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +36,7 @@ def stored_definition(workflow: Workflow[Any, Any]) -> StoredDefinition:
     )
 
 
+@functools.lru_cache(maxsize=1024)  # asked for at every start
 def program_of(workflow: Workflow[Any, Any]) -> Program:
     """The runnable form of a decorated workflow."""
     return Program(

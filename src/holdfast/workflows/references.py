@@ -16,6 +16,7 @@ from holdfast.workflows.problems import nearest
 
 _BY_EXPRESSION = frozenset({"map", "sort_by", "min_by", "max_by"})
 _CHAINS = frozenset({"subexpression", "index_expression", "pipe"})
+_APPLIED = frozenset({"subexpression", "index_expression"})
 _PROJECTIONS = frozenset({"projection", "value_projection", "filter_projection"})
 
 
@@ -41,6 +42,9 @@ def misuse(tree: Any) -> tuple[str, str | None] | None:
         called = node["value"] if node["type"] == "function_expression" else ""
         if called and called not in Functions.FUNCTION_TABLE:
             return f"there is no function {called}()", nearest(called, Functions.FUNCTION_TABLE)
+        if node["type"] in _APPLIED and node["children"][0]["type"] == "not_expression":
+            # JMESPath reads `!a.b` as `(!a).b`, which is always null: the opposite of what was meant.
+            return "`!` is applied before `.`", "put parentheses: !(inputs.flag)"
         if node["type"] == "literal" and not _is_finite(node["value"]):
             return "a number is too large, or not a number", "write a finite number"
         children = (child for child in node["children"] if isinstance(child, dict))

@@ -15,13 +15,16 @@ from holdfast.workflows.problems import DocumentPath, Report, path_text
 
 
 def compile_value(value: Any, path: DocumentPath, report: Report) -> Any:
-    """`value` with its texts compiled; mistakes go to `report` and leave the text as it is."""
+    """`value` with its texts compiled; mistakes go to `report` and leave the text as it is.
+
+    Keys come out sorted: what is rendered is compared at replay, and the order in a file has no meaning.
+    """
     if isinstance(value, str):
         return compile_text(value, path, report)
     if isinstance(value, list):
         return [compile_value(each, (*path, index), report) for index, each in enumerate(value)]
     if isinstance(value, dict):
-        return {key: compile_value(each, (*path, key), report) for key, each in value.items()}
+        return {key: compile_value(each, (*path, key), report) for key, each in sorted(value.items())}
     return value
 
 

@@ -22,7 +22,7 @@ from holdfast.workflows.problems import DocumentPath, Mark, Report
 
 BYTES_MAX = 1024 * 1024
 DEPTH_MAX = 50
-VALUES_MAX = 200_000
+VALUES_MAX = 100_000
 """Values in the document after aliases are expanded."""
 ALIASES_MAX = 1_000
 TEXT_MAX = 4 * 1024 * 1024

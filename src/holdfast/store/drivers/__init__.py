@@ -1,0 +1,1 @@
+"""One module per database: connect, run, transact, flush, translate errors."""

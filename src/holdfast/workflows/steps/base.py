@@ -68,6 +68,9 @@ class StepKind(ABC):
 class BodyKind(StepKind):
     """A kind whose steps do something, as attempts that are recorded."""
 
+    takes_env: bool = False
+    """Whether `env` means something to it: it starts processes."""
+
     @abstractmethod
     async def run(self, context: StepContext) -> Any:
         """One attempt; its result is the step's output. Cancelling it has to end everything it started."""
@@ -75,6 +78,9 @@ class BodyKind(StepKind):
 
 class RuntimeKind(StepKind):
     """A kind that the engine itself performs; it takes no retry, timeout or env."""
+
+    only_waits: bool = False
+    """Whether nothing is lost when the rest of the execution has failed and it is left alone."""
 
     @abstractmethod
     async def perform(self, runtime: Runtime, context: StepContext) -> Any:

@@ -40,7 +40,9 @@ class PythonKind(BodyKind):
         target, _, function = spec.rpartition(":") if isinstance(spec, str) else ("", "", "")
         if not _TARGET.fullmatch(target) or not function.isidentifier():
             report.add(
-                path, f"{str(spec)[:80]!r} is not a function", "write python: module:function or file.py:function"
+                path,
+                f"{str(spec)[:80]!r} is not a function",
+                "write python: module:function or file.py:function",
             )
         for key in arguments:
             if not key.isidentifier():

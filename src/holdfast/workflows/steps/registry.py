@@ -25,7 +25,7 @@ def plugins() -> dict[str, EntryPoint]:
 
 @cache
 def kind(name: str) -> StepKind | None:
-    """The kind that owns the key `name`, or None. `InvalidConfiguration` for a plugin that can not be loaded."""
+    """The kind that owns the key `name`, or None. `InvalidConfiguration`: its plugin can not be loaded."""
     if name in BUILT_IN:
         return _built_in(name)
     plugin = plugins().get(name)

@@ -32,7 +32,9 @@ from holdfast.workflows.steps.base import BodyKind, StepContext
 OUTPUTS = ("text", "json", "full")
 TAIL_CHARACTERS = 2_000
 """How much of stderr an error carries."""
-_INHERITED = frozenset("PATH HOME LANG LANGUAGE TMPDIR USER LOGNAME SHELL TERM TZ".split())
+_INHERITED = frozenset(
+    {"PATH", "HOME", "LANG", "LANGUAGE", "TMPDIR", "USER", "LOGNAME", "SHELL", "TERM", "TZ"}
+)
 
 
 class ShellKind(BodyKind):
@@ -41,6 +43,7 @@ class ShellKind(BodyKind):
     name = "shell"
     parameters = frozenset({"output", "cwd"})
     literal_with = frozenset({"output"})
+    takes_env = True
 
     def validate(self, spec: Any, arguments: Mapping[str, Any], path: DocumentPath, report: Report) -> None:
         """The form of the command, and that no script has a template."""
@@ -61,9 +64,7 @@ class ShellKind(BodyKind):
                     report.add((*path, index), "an argument is a string or a number", "quote it")
         output = arguments.get("output", "text")
         if output not in OUTPUTS:
-            report.add(
-                (*path[:-1], "with", "output"), f"output is {output!r}", nearest(str(output), OUTPUTS)
-            )
+            report.add((*path[:-1], "with", "output"), f"output is {output!r}", nearest(str(output), OUTPUTS))
 
     async def run(self, context: StepContext) -> Any:
         """Run the command once and read its output as the step says."""

@@ -1,4 +1,4 @@
-"""`sleep: 30s`: a durable timer. Its end is fixed when it starts and outlives the process; the output is null."""
+"""`sleep: 30s`: a durable timer; its end is fixed when it starts and outlives the process; no output."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class SleepKind(RuntimeKind):
     """A duration with its unit, or a template that gives one."""
 
     name = "sleep"
+    only_waits = True
 
     def validate(self, spec: Any, arguments: Mapping[str, Any], path: DocumentPath, report: Report) -> None:
         """The duration, unless a template gives it later."""

@@ -34,7 +34,11 @@ class WorkflowKind(RuntimeKind):
         elif OPENING in spec:
             report.add(path, "`workflow` takes no template", "choose between steps with `when`")
         elif not spec.endswith(_SUFFIXES) and not _NAME.fullmatch(spec):
-            report.add(path, f"{spec[:80]!r} is neither a name nor a YAML file", "write other, other@2 or ./other.yaml")
+            report.add(
+                path,
+                f"{spec[:80]!r} is neither a name nor a YAML file",
+                "write other, other@2 or ./other.yaml",
+            )
 
     def prepare(self, spec: Any, folder: Path) -> None:
         """Check that a file that is named is there."""

@@ -1,0 +1,200 @@
+"""The programmatic form of `holdfast run`: a store, something that runs step bodies, and nothing global."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from holdfast.config.schema import Config
+from holdfast.errors import NoApp
+from holdfast.fleet.launcher import (
+    Launcher,
+    Origin,
+    Running,
+    fingerprint,
+    read_outcome,
+    wait_for_end,
+)
+from holdfast.programs import StepExecutor, find_program, load_program, yaml_program
+from holdfast.records.executions import Execution
+from holdfast.records.workflows import StoredDefinition
+from holdfast.store import codec
+from holdfast.store.store import Store
+from holdfast.stores import build_store, config_for
+from holdfast.workflows.driving import Outcome
+from holdfast.workflows.program import Program
+from holdfast.workflows.progress import Observer
+
+if TYPE_CHECKING:
+    from holdfast.workflows.definition import Definition
+
+
+class Orchestrator:
+    """Runs workflows on a store, each part replaceable.
+
+    `store` is a `Store`, a `Config` or a store URL; a store that was opened elsewhere stays open on `close`.
+    `executor` runs the bodies of YAML steps, by default in this process. `events` gets every happening of a
+    run as it happens; the log itself is in the store. Example::
+
+        async with Orchestrator("sqlite:///runs.db") as orchestrator:
+            outcome = await orchestrator.run("build.yaml", {"target": "docs"})
+    """
+
+    def __init__(
+        self,
+        store: Store | Config | str,
+        executor: StepExecutor | None = None,
+        events: Observer | None = None,
+        *,
+        lease: timedelta = timedelta(seconds=30),
+        wait: timedelta | None = None,
+        migrate: bool = True,
+    ) -> None:
+        self._owns_store = not isinstance(store, Store)
+        if isinstance(store, Store):
+            self.store = store
+        else:
+            config = store if isinstance(store, Config) else config_for(store)
+            self.store = build_store(config, create=migrate)
+        self._migrate = migrate
+        self._executor = executor
+        self._lease = lease
+        self._wait_s = None if wait is None else wait.total_seconds()
+        self._observer = events
+        self._launcher: Launcher | None = None
+        self._extra: dict[bytes, Program] = {}
+
+    async def initialize(self) -> None:
+        """Open the store, bring its schema up to date, and register this process. Safe twice."""
+        if self._launcher is not None:
+            return
+        if self._owns_store:
+            await self.store.open(migrate=self._migrate)
+        launcher = Launcher(
+            self.store,
+            load=self._load,
+            find=self._find,
+            lease=self._lease,
+            observer=self._observer,
+            sleep_max_s=self._wait_s,
+        )
+        try:
+            await launcher.open()
+        except BaseException:
+            if self._owns_store:
+                await self.store.close()
+            raise
+        self._launcher = launcher
+
+    async def close(self) -> None:
+        """Hand back what runs, and close a store that this opened. Safe twice."""
+        launcher, self._launcher = self._launcher, None
+        if launcher is not None:
+            await launcher.close()
+            if self._owns_store:
+                await self.store.close()
+
+    async def __aenter__(self) -> Orchestrator:
+        await self.initialize()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def launcher(self) -> Launcher:
+        """What runs executions here; `NoApp` before `initialize`."""
+        if self._launcher is None:
+            raise NoApp("the orchestrator is not open", fix="call `await orchestrator.initialize()` first")
+        return self._launcher
+
+    async def run(
+        self,
+        workflow: Definition | Program | Path | str,
+        input: Mapping[str, Any] | None = None,
+        *,
+        id: str | None = None,
+        new: bool = False,
+    ) -> Outcome:
+        """Run a definition (or a YAML file) to its end, going on with an unfinished run of the same input."""
+        running = await self.start(workflow, input, id=id, new=new)
+        return await self.outcome(running)
+
+    async def start(
+        self,
+        workflow: Definition | Program | Path | str,
+        input: Mapping[str, Any] | None = None,
+        *,
+        id: str | None = None,
+        new: bool = False,
+        origin: Origin | None = None,
+    ) -> Running | Execution:
+        """Start or go on, by the rule of `holdfast run`: see `continue_or_start`."""
+        program, encoded = self.program(workflow, input)
+        return await self.continue_or_start(program, encoded, origin or Origin(id=id), new=new)
+
+    def program(
+        self, workflow: Definition | Program | Path | str, input: Mapping[str, Any] | None
+    ) -> tuple[Program, bytes]:
+        """What `workflow` means here, and its checked input, encoded."""
+        if isinstance(workflow, Program):
+            return workflow, codec.encode(dict(input or {}), what="input")
+        from holdfast.workflows.definition import Definition, load
+
+        definition = workflow if isinstance(workflow, Definition) else load(workflow)
+        checked = definition.check_input(dict(input or {}))
+        return yaml_program(definition, self._executor), codec.encode(checked, what="input")
+
+    async def continue_or_start(
+        self, program: Program, input: bytes, origin: Origin, *, new: bool = False, steal: bool = False
+    ) -> Running | Execution:
+        """Go on with the newest unfinished execution of the same name and input, else start one.
+
+        With an id in `origin` it is that execution or a new one with this id; with `new` always a new one.
+        Raises `DefinitionChanged` when the unfinished one runs another definition, `OwnedElsewhere` when a
+        live process runs it.
+        """
+        launcher = self.launcher
+        self._extra[program.definition.hash] = program
+        if not new and origin.id is None:
+            twins = await self.store.unfinished_twins(fingerprint(program.definition.name, input))
+            if twins:
+                if twins[0].definition != program.definition.hash:
+                    raise await launcher.definition_changed(twins[0], program)
+                return await launcher.resume(twins[0], steal=steal)
+        started = await launcher.start(program, input, origin)
+        if isinstance(started, Execution) and not started.status.is_final:
+            return await launcher.resume(started, steal=steal)
+        return started
+
+    async def resume(self, id: str, *, steal: bool = False) -> Running:
+        """Go on with an unfinished execution by its stored definition."""
+        return await self.launcher.resume(await self.store.get_execution(id), steal=steal)
+
+    async def outcome(self, running: Running | Execution) -> Outcome:
+        """Wait for the end of an execution."""
+        if isinstance(running, Running):
+            return await running.task
+        if not running.status.is_final:
+            await wait_for_end(self.store, running.id)
+        return await read_outcome(self.store, running.key)
+
+    def _load(self, definition: StoredDefinition) -> Program:
+        known = self._extra.get(definition.hash)
+        return known if known is not None else load_program(definition, self._executor)
+
+    async def _find(self, name: str, version: str | None, asking: StoredDefinition | None) -> Program:
+        module = str(asking.document.get("module")) if asking and asking.kind == "python" else ""
+        if module in sys.modules:
+            # A Python parent means the workflow beside it, not one that happens to be registered.
+            from holdfast.programs import workflow_in
+            from holdfast.workflows.python_program import program_of
+
+            return program_of(workflow_in(sys.modules[module], name, module))
+        return await find_program(self.store, name, version, asking, self._executor)

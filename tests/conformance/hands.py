@@ -1,0 +1,332 @@
+"""Two hands on one store: connections that collide on purpose, and places where a flush can be stopped.
+
+Nothing here waits for time to pass. A flush is stopped by a lock that the test holds: on SQLite a gate in the
+writer's thread, on PostgreSQL an advisory lock that a trigger asks for. That somebody waits is read from
+`pg_locks`. `plant` puts a named defect into one store object, so that a test can show what the real
+statement protects against.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import apsw
+import asyncpg
+
+from holdfast.fleet.launcher import new_key
+from holdfast.fleet.ownership import Claim, Registration, claim
+from holdfast.records.events import EventType
+from holdfast.records.executions import BootId, ExecutionKey
+from holdfast.store import codec
+from holdfast.store.drivers.base import Answer, Batch, NewExecution, Post, Reply, Row, Transition
+from holdfast.store.journal import Entry, Holding, Journal
+from holdfast.store.store import Store
+from holdfast.stores import build_store, config_for
+
+PATIENCE_S = 10.0
+GATE_LOCK = 20_240_229
+GATE_PATH = "gate"
+DEAD = BootId(b"\xdd" * 16)
+"""An owner that never registered: whoever claims from it finds it dead."""
+
+_GATE_SQL = f"""
+CREATE FUNCTION holdfast.gate() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock({GATE_LOCK});
+    RETURN NEW;
+END $$;
+CREATE TRIGGER gate BEFORE INSERT ON holdfast.events
+    FOR EACH ROW WHEN (NEW.path = '{GATE_PATH}') EXECUTE FUNCTION holdfast.gate();
+"""
+
+
+@asynccontextmanager
+async def hand(url: str, *, busy_timeout: str | None = None) -> AsyncIterator[Store]:
+    """One more connection to the store at `url`, migrated."""
+    if busy_timeout is not None:
+        from holdfast.config.loader import load
+
+        flags = {"storage.url": url, "storage.sqlite.busy_timeout": busy_timeout}
+        config = load(environ={}, cwd=Path("/"), flags=flags).config
+    else:
+        config = config_for(url)
+    store = build_store(config, create=True)
+    await store.open(migrate=True)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def is_sqlite(store: Store) -> bool:
+    return store.driver.dialect == "sqlite"
+
+
+async def rows(store: Store, text: str, *args: Any) -> list[Row]:
+    """Run a SELECT whose tables are written as `{executions}`."""
+    prefix = f"{store.driver.schema}." if store.driver.schema else ""
+    names = ("executions", "events", "inbox", "payloads", "workers", "definitions")
+    return await store.driver.fetch_text(text.format(**{name: prefix + name for name in names}), *args)
+
+
+async def log_of(store: Store, key: ExecutionKey) -> list[tuple[int, str, str | None, int]]:
+    """Number, type, path and epoch of an execution's events."""
+    found = await store.driver.fetch("events.history", key)
+    return [(row[0], row[1], row[2], row[6]) for row in found]
+
+
+async def row_of(store: Store, key: ExecutionKey) -> Any:
+    execution = await store.execution_by_key(key)
+    assert execution is not None
+    return execution
+
+
+def new_entry(
+    holding: Holding, *, owner: BootId = DEAD, parent: tuple[ExecutionKey, str] | None = None
+) -> Entry:
+    """The entry that starts the execution of `holding`."""
+    key, path = parent or (None, None)
+    new = NewExecution(
+        holding.key, holding.tenant, holding.id, "proof", "1", b"d" * 32, b"f" * 16, "running", "local", 0,
+        owner, holding.epoch, key, path, (), "api", None,
+    )  # fmt: skip
+    return Entry(holding, EventType.EXECUTION_STARTED, create=new)
+
+
+async def begin(store: Store, id: str = "x", *, owner: BootId = DEAD, key: bytes | None = None) -> Holding:
+    """An execution that `store` owns, started and acknowledged."""
+    holding = Holding(ExecutionKey(key or new_key()), id, store.tenant, epoch=1)
+    assert await store.journal.append(new_entry(holding, owner=owner)) is Answer.WRITTEN
+    return holding
+
+
+def result(holding: Holding, path: str, value: object = 1, **fields: Any) -> Entry:
+    """A step's result as an entry."""
+    from holdfast.store.journal import Placed
+
+    placed = fields.pop("payload", None) or Placed(codec.encode(value), None, None)
+    return Entry(holding, EventType.STEP_COMPLETED, path, attempt=1, result=True, payload=placed, **fields)
+
+
+def ending(holding: Holding, path: str | None = None, *, post: Post | None = None) -> Entry:
+    """The end of an execution: an event and a change of its row, to be written both or not at all."""
+    return Entry(
+        holding, EventType.EXECUTION_COMPLETED, path, post=post, transition=Transition("completed", final=True)
+    )
+
+
+def suspending(holding: Holding, *, expect_wakes: int | None, path: str | None = None) -> Entry:
+    return Entry(
+        holding,
+        EventType.EXECUTION_SUSPENDED,
+        path,
+        transition=Transition("waiting", final=False, expect_wakes=expect_wakes),
+    )
+
+
+async def take_over(store: Store, key: ExecutionKey) -> Claim:
+    """Take an execution as another process does, by a registration of its own."""
+    registration = Registration(store)
+    await registration.start()
+    try:
+        return await claim(store, registration, await row_of(store, key), steal=True)
+    finally:
+        await registration.stop()
+
+
+async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
+    """Look until something is so; the looking is the synchronisation, the pause only spares the processor."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not await condition():
+            await asyncio.sleep(0.002)
+    del what
+
+
+# Planted defects.
+
+
+def plant(store: Store, statement: str, old: str, new: str) -> None:
+    """Change the text of one statement of one store. Before its first flush, for those of the journal."""
+    statements: Any = store.driver._sql  # type: ignore[attr-defined]
+    text = statements[statement]
+    assert old in text, f"{statement} has no {old!r}: the planted defect has to follow the statement"
+    statements._texts[statement] = text.replace(old, new)
+
+
+# Stopping a flush between its writes.
+
+
+class Gate:
+    """A place in a flush where it stops until the test lets it go on."""
+
+    async def reached(self) -> None:
+        raise NotImplementedError
+
+    def release(self) -> None:
+        raise NotImplementedError
+
+
+class ThreadGate(Gate):
+    """Stops the SQLite writer's thread."""
+
+    def __init__(self) -> None:
+        self._reached = threading.Event()
+        self._released = threading.Event()
+
+    def __call__(self) -> None:
+        self._reached.set()
+        assert self._released.wait(PATIENCE_S), "the test never released the gate"
+
+    async def reached(self) -> None:
+        assert await asyncio.to_thread(self._reached.wait, PATIENCE_S), "the flush never came"
+
+    def release(self) -> None:
+        self._released.set()
+
+
+class AdvisoryGate(Gate):
+    """Stops a PostgreSQL flush inside its statement, when it has locked its rows and writes the event."""
+
+    def __init__(self, connection: asyncpg.Connection[Any]) -> None:
+        self._connection = connection
+        self._releasing: asyncio.Task[Any] | None = None
+
+    async def reached(self) -> None:
+        async def waits() -> bool:
+            return bool(
+                await self._connection.fetchval(
+                    "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
+                    "WHERE l.locktype = 'advisory' AND NOT l.granted AND d.datname = current_database()"
+                )
+            )
+
+        await until(waits, "the flush never came")
+
+    def release(self) -> None:
+        self._releasing = asyncio.ensure_future(
+            self._connection.execute(f"SELECT pg_advisory_unlock({GATE_LOCK})")
+        )
+
+    async def close(self) -> None:
+        if self._releasing is not None:
+            await self._releasing
+        await self._connection.close(timeout=5)
+
+
+@asynccontextmanager
+async def gate(store: Store) -> AsyncIterator[Gate]:
+    """While this is open, an event with the path "gate" stops its flush between its writes.
+
+    What stands beside the event (the execution's row, messages) has not been written when it stops.
+    """
+    if not is_sqlite(store):
+        connection = await beside(store)
+        await connection.execute(_GATE_SQL)
+        await connection.execute(f"SELECT pg_advisory_lock({GATE_LOCK})")
+        advisory = AdvisoryGate(connection)
+        try:
+            yield advisory
+        finally:
+            await advisory.close()
+        return
+    flush: Any = store.driver._flush  # type: ignore[attr-defined]
+    insert, stop = flush._insert_events, ThreadGate()
+
+    def insert_and_stop(connection: apsw.Connection, written: list[tuple[Any, ...]]) -> None:
+        insert(connection, written)
+        if any(row[4] == GATE_PATH for row in written):
+            stop()
+
+    flush._insert_events = insert_and_stop
+    try:
+        yield stop
+    finally:
+        stop.release()
+        flush._insert_events = insert
+
+
+async def beside(store: Store) -> asyncpg.Connection[Any]:
+    """A bare PostgreSQL connection to the same database."""
+    connection: asyncpg.Connection[Any] = await store.driver.connect()  # type: ignore[attr-defined]
+    return connection
+
+
+def bare(store: Store, *, timeout_ms: int = 0) -> apsw.Connection:
+    """A bare SQLite connection to the same file, as another process has it."""
+    connection = apsw.Connection(str(store.driver.path))  # type: ignore[attr-defined]
+    connection.set_busy_timeout(timeout_ms)
+    return connection
+
+
+def is_locked(store: Store) -> bool:
+    """Whether somebody holds SQLite's one write lock."""
+    connection = bare(store)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+    except apsw.BusyError:
+        return True
+    finally:
+        connection.close()
+    return False
+
+
+async def waiters(connection: asyncpg.Connection[Any]) -> int:
+    """How many sessions of this database wait for a row that somebody else has locked."""
+    found = await connection.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+        "AND wait_event_type = 'Lock' AND wait_event IN ('transactionid', 'tuple')"
+    )
+    return int(found)
+
+
+async def blocked(store: Store, work: asyncio.Future[Any]) -> bool:
+    """Whether `work` on another connection has to wait for the flush that stands in its gate."""
+    if is_sqlite(store):
+        return is_locked(store) and not work.done()
+    connection = await beside(store)
+    try:
+
+        async def settled() -> bool:
+            return work.done() or bool(await waiters(connection))
+
+        await until(settled, "neither done nor waiting")
+        return not work.done()
+    finally:
+        await connection.close(timeout=5)
+
+
+# Drivers that misbehave.
+
+
+class Wrapped:
+    """A driver with another `flush`; everything else passes through."""
+
+    def __init__(
+        self, driver: Any, flush: Callable[[Callable[[Batch], Awaitable[list[Reply]]], Batch], Any]
+    ) -> None:
+        self._driver = driver
+        self._wrapper = flush
+
+    async def flush(self, batch: Batch) -> list[Reply]:
+        replies: list[Reply] = await self._wrapper(self._driver.flush, batch)
+        return replies
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._driver, name)
+
+
+@asynccontextmanager
+async def journal_over(store: Store, flush: Any, *, patience_s: float = PATIENCE_S) -> AsyncIterator[Journal]:
+    """A second journal on the store's driver, whose flushes go through `flush(real, batch)`."""
+    journal = Journal(Wrapped(store.driver, flush), patience_s=patience_s)
+    journal.start()
+    try:
+        yield journal
+    finally:
+        await journal.close()
