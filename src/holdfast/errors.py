@@ -348,6 +348,13 @@ class VersionTaken(Conflict):
     default_fix = "raise `version` in the definition"
 
 
+class VersionConflict(Conflict):
+    """Somebody else wrote in between; `details` has the actual and the expected version."""
+
+    code = "HF4008"
+    default_fix = "read again, decide again, write again"
+
+
 class NotResumable(Conflict):
     """The execution is in a state from which it cannot go on."""
 

@@ -91,6 +91,7 @@ def without_epoch(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     else:
         for statement in ("journal.append", "journal.flush"):
             plant(store, statement, EPOCH_OF_ROW, "")
+        plant(store, "journal.examine", "e.epoch IS NOT NULL AND e.epoch = v.epoch", "e.epoch IS NOT NULL")
         plant(store, "journal.append", " AND fence.epoch = v.epoch", "")
         plant(store, "journal.flush", " AND held.epoch = v.epoch", "")
 

@@ -225,7 +225,7 @@ ANNOTATED: dict[str, tuple[Any, st.SearchStrategy[Any]]] = {
 }
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(values)
 @example({"$hf": ["decimal", "1"]})
 @example({"a": {"$hf": {"$hf": []}}})
@@ -244,7 +244,7 @@ def test_a_value_comes_back_the_same_without_an_annotation(value: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ANNOTATED)
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_value_comes_back_the_same_by_its_annotation(name: str, data: st.DataObject) -> None:
     annotation, strategy = ANNOTATED[name]
@@ -255,7 +255,7 @@ def test_a_value_comes_back_the_same_by_its_annotation(name: str, data: st.DataO
     assert encode(decode(payload, annotation), annotation) == payload
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(values | trees | leaves | pets | orders, st.sampled_from([pair[0] for pair in ANNOTATED.values()]))
 def test_any_value_under_any_annotation_is_refused_or_comes_back_the_same(
     value: Any, annotation: Any
@@ -267,13 +267,14 @@ def test_any_value_under_any_annotation_is_refused_or_comes_back_the_same(
     assert same(decode(payload, annotation), value)
 
 
+@settings(deadline=None)
 @given(st.sets(text, max_size=8))
 def test_equal_sets_make_equal_bytes(items: set[str]) -> None:
     shuffled = sorted(items, key=lambda item: digest(item.encode()))
     assert encode(set(shuffled)) == encode(items) == encode(set(sorted(items, reverse=True)))  # noqa: C414 - the order of insertion is the point
 
 
-@settings(max_examples=500)
+@settings(deadline=None, max_examples=500)
 @given(st.binary(max_size=60) | st.binary(max_size=60).map(lambda body: b"\x10\x00\x00" + body))
 @example(b"")
 @example(b"\x10\x00\x00")
@@ -314,7 +315,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=600, suppress_health_check=[HealthCheck.too_slow])
 @given(json_values)
 @example({"$hf": ["decimal", "NaN"]})
 @example({"$hf": ["decimal", "1e999999999999999999999"]})
@@ -341,7 +342,7 @@ def test_hostile_tags_raise_only_errors_of_the_project(node: Any) -> None:
             assert error.where
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(trees, st.randoms(use_true_random=False))
 def test_a_damaged_payload_raises_only_errors_of_the_project(tree: Tree, chance: random.Random) -> None:
     data = bytearray(encode(tree, Tree))

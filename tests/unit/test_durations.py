@@ -6,7 +6,7 @@ import math
 from datetime import timedelta
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from holdfast.durations import format_duration, parse_duration, parse_size
@@ -31,6 +31,7 @@ FACTORS = {
 }  # fmt: skip
 
 
+@settings(deadline=None)
 @given(durations)
 @example(LONGEST)
 @example(LONGEST - timedelta(microseconds=1))
@@ -40,21 +41,25 @@ def test_what_is_formatted_reads_back_exactly(value: timedelta) -> None:
     assert parse_duration(format_duration(value)) == value
 
 
+@settings(deadline=None)
 @given(durations, durations)
 def test_two_durations_never_share_a_spelling(one: timedelta, other: timedelta) -> None:
     assert (format_duration(one) == format_duration(other)) == (one == other)
 
 
+@settings(deadline=None)
 @given(durations)
 def test_a_timedelta_is_itself(value: timedelta) -> None:
     assert parse_duration(value) is value
 
 
+@settings(deadline=None)
 @given(st.floats(0, LONGEST.total_seconds()) | st.integers(0, int(LONGEST.total_seconds())))
 def test_a_number_is_seconds(seconds: float) -> None:
     assert parse_duration(seconds) == timedelta(seconds=seconds)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(sorted(UNITS)), st.sampled_from(["", " "]))
 def test_a_count_and_a_unit_multiply(count: int, unit: str, space: str) -> None:
     wanted = count * UNITS[unit]
@@ -65,6 +70,7 @@ def test_a_count_and_a_unit_multiply(count: int, unit: str, space: str) -> None:
             parse_duration(f"{count}{unit}")
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 99), st.integers(0, 99), st.integers(0, 99), st.integers(0, 99), st.integers(0, 10**6 - 1)
 )
@@ -126,6 +132,7 @@ def test_what_is_out_of_range_is_refused(value: float | timedelta) -> None:
         parse_duration(value)
 
 
+@settings(deadline=None)
 @given(
     st.text(max_size=30)
     | st.from_regex(r"P?[0-9.]{0,14}[WDTHMSusmindy ]{0,3}[0-9]{0,9}[HMS]?", fullmatch=True)
@@ -138,6 +145,7 @@ def test_any_text_reads_as_a_duration_in_range_or_is_refused(text: str) -> None:
     assert timedelta(0) <= found <= LONGEST
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(sorted(FACTORS)))
 def test_a_size_is_bytes(count: int, unit: str) -> None:
     assert parse_size(f"{count}{unit}") == parse_size(f" {count} {unit}") == count * FACTORS[unit]

@@ -180,11 +180,9 @@ def test_ordinary_work_on_ten_thousand_rows_is_within_the_budget() -> None:
     assert Expression.parse("inputs.rows[?a > `5`].{id: b} | length(@)", "here").evaluate(BIG) == 9_994
 
 
-pieces = st.sampled_from(
-    "a inputs . [ ] { } ( ) * @ & | || && ! == < `1` ` 'x' ' \"b\" \" , : [] [? [0] [::2] [-1] \\ length( map(& "
-    "sort_by( 3 to_string( join('', \x00 é ${{ }} $".split()
-    + [" "]
-)
+PIECES = """a inputs . [ ] { } ( ) * @ & | || && ! == < `1` ` 'x' ' "b" " , : [] [? [0] [::2] [-1] \\
+    length( map(& sort_by( 3 to_string( join('', \x00 é ${{ }} $"""
+pieces = st.sampled_from([*PIECES.split(), " "])
 
 
 @given(st.one_of(st.lists(pieces, max_size=25).map("".join), st.text(max_size=40)))

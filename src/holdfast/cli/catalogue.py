@@ -32,6 +32,7 @@ class Flag(NamedTuple):
 
 COMMANDS = (
     Entry("init", "holdfast.cli.commands.init", "make the configuration file and the store of a project"),
+    Entry("run", "holdfast.cli.commands.run", "run a workflow, or go on with an interrupted run of it"),
     Entry("config", "holdfast.cli.commands.config", "show, get or validate the configuration"),
     Entry("version", "holdfast.cli.commands.version", "show the version of Holdfast and of what it runs on"),
     Entry("help", "holdfast.cli.commands.help", "explain a command, or an error by its HF code"),

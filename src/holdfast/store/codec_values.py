@@ -1,7 +1,6 @@
 """Values that describe themselves: Python values to strict JSON nodes and back, without an annotation.
 
-A node is what JSON knows: None, bool, an int of 64 bits, a finite float, str, list, dict with str keys.
-Everything else that is accepted becomes `{"$hf": [kind, payload]}`:
+What JSON does not know and is accepted all the same becomes a tag, `{"$hf": [kind, payload]}`:
 
     decimal, uuid, date       text            int        hexadecimal text (beyond 64 bits)
     bytes                     base64 text     timedelta  text, whole microseconds

@@ -45,7 +45,7 @@ class BudgetedInterpreter(TreeInterpreter):
         """Flatten one level, having paid for the result."""
         base = self.visit(node["children"][0], value)
         if isinstance(base, list):
-            self.charge(sum(len(each) if isinstance(each, list) else 1 for each in base))
+            (sum(len(each) if isinstance(each, list) else 1 for each in base))
         return super().visit_flatten(_with_values(node, base), value)
 
     def visit_multi_select_list(self, node: Any, value: Any) -> Any:

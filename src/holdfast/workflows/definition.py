@@ -62,11 +62,7 @@ class Definition:
     graph: Graph = field(repr=False, compare=False)
     declared_version: str | None
     normalised: Mapping[str, Any] = field(repr=False)
-
-    @property
-    def hash(self) -> bytes:
-        """16 bytes: the digest of the normalised document without the folder."""
-        return hashlib.blake2b(_canonical(self.normalised), digest_size=16).digest()
+    hash: bytes  # 16 bytes: `identity` of the normalised document
 
     @property
     def version(self) -> str:
@@ -125,6 +121,11 @@ def from_document(document: Mapping[str, Any]) -> Definition:
     plain = {key: value for key, value in document.items() if key != FOLDER_KEY}
     source = f"stored definition of {plain.get('name', 'a workflow')}"
     return read(plain, Report(source), Path(str(document.get(FOLDER_KEY, "."))))
+
+
+def identity(normalised: Mapping[str, Any]) -> bytes:
+    """16 bytes that two definitions share when they say the same; `InvalidDefinition` for lone surrogates."""
+    return hashlib.blake2b(_canonical(normalised), digest_size=16).digest()
 
 
 def diff(old: Definition, new: Definition) -> str:

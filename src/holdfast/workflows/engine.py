@@ -273,6 +273,7 @@ class ExecutionRuntime:
         """See `Runtime.skip`."""
         if self.history.results.pop(path, None) is not None:
             self.replayed += 1
+            self._tell(Happening.STEP_REPLAYED, path, 0)
             return
         placed = await self.engine.journal.place(self.holding, codec.encode({"reason": reason}))
         await self._write(EventType.STEP_SKIPPED, path, result=True, payload=placed)
@@ -286,6 +287,7 @@ class ExecutionRuntime:
         recorded = self.history.results.pop(path, None)
         if recorded is not None:
             self.replayed += 1
+            self._tell(Happening.STEP_REPLAYED, path, 0)
             return
         timer = self.history.timers.get(path)
         if timer is None:
@@ -300,6 +302,8 @@ class ExecutionRuntime:
             due = timer.due
         await self._wait_until(path, due)
         await self._write(EventType.TIMER_FIRED, path, ordinal=ordinal, result=True)
+        self.run += 1
+        self._tell(Happening.STEP_COMPLETED, path, 0)
 
     async def _wait_until(self, path: str, due: datetime) -> None:
         limit_s = self.engine.sleep_max_s

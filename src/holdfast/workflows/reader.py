@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from holdfast.workflows.definition import Definition, StepDefinition
+from holdfast.workflows.definition import Definition, StepDefinition, identity
 from holdfast.workflows.graph import Graph
 from holdfast.workflows.inputs import check_schema
 from holdfast.workflows.problems import DocumentPath, Report, nearest
@@ -54,6 +54,7 @@ class _DocumentReader:
         graph = self._graph(steps)
         self._references(steps, graph, env, outputs)
         self.report.raise_if_any()
+        document = self._normalised(normalised)
         return Definition(
             name=name,
             declared_version=version,
@@ -64,7 +65,8 @@ class _DocumentReader:
             outputs=outputs,
             folder=folder,
             graph=graph,
-            normalised=self._normalised(normalised),
+            normalised=document,
+            hash=identity(document),
         )
 
     def _name(self) -> str:

@@ -85,7 +85,7 @@ class StepReader:
         """The step as the store keeps it: known spellings of the same thing become one."""
         step = {key: value for key, value in self.raw.items() if value is not None}
         if "needs" in step:
-            step["needs"] = list(self._needs())
+            step["needs"] = [step["needs"]] if isinstance(step["needs"], str) else step["needs"]
         if "timeout" in step:
             step["timeout"] = _duration_text(step["timeout"])
         if isinstance(step.get("retry"), dict):
@@ -111,17 +111,21 @@ class StepReader:
 
     def _kind(self) -> StepKind | None:
         candidates: list[str] = []
+        unknown = False
         for key in self.raw:
             if key in _KEYS:
                 continue
             if key in registry.BUILT_IN or key in registry.plugins():
                 candidates.append(key)
             else:
+                unknown = True
                 self._add(
                     (key,),
                     f"unknown key {key!r}",
                     nearest(key, (*_KEYS, *registry.BUILT_IN, *registry.plugins())),
                 )
+        if unknown and not candidates:
+            return None  # the unknown key is most likely the misspelt kind
         if len(candidates) != 1:
             what = (
                 "does nothing"
@@ -143,12 +147,10 @@ class StepReader:
         if not isinstance(found, dict):
             self._add(("with",), "`with` is a mapping", "write with: {name: value}")
             return {}
-        for key, value in found.items():
+        for key in found:
             if kind.parameters is not None and key not in kind.parameters:
                 known = nearest(key, kind.parameters) or f"{kind.name} takes none"
                 self._add(("with", key), f"`{kind.name}` has no parameter {key!r}", known)
-            elif key in kind.literal_with and isinstance(value, str) and OPENING in value:
-                self._add(("with", key), f"{key!r} takes no template", "write the value out")
         return found
 
     def _refuse_policies(self, kind: StepKind) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any, Literal
 
 import asyncpg
@@ -33,6 +34,10 @@ _ISOLATION = {
     Isolation.REPEATABLE_READ: "repeatable_read",
     Isolation.SERIALIZABLE: "serializable",
 }
+
+# Planning the flush takes longer than running it, and a plan made for few rows reads the whole table: one plan
+# is made for good, and it goes by primary key.
+_JOURNAL_SETTINGS = MappingProxyType({"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,12 +113,14 @@ class PostgresqlDriver:
             except TimeoutError:
                 pool.terminate()
 
-    async def connect(self) -> asyncpg.Connection[Any]:
-        """A connection of its own, outside the pool."""
+    async def connect(self, settings: Mapping[str, str] = MappingProxyType({})) -> asyncpg.Connection[Any]:
+        """A connection of its own, outside the pool, with further server settings."""
         options = self.options
+        arguments = self._connect_arguments()
+        arguments["server_settings"].update(settings)
         with translated(options.place):
             connection: asyncpg.Connection[Any] = await asyncpg.connect(
-                timeout=options.connect_timeout.total_seconds(), **self._connect_arguments()
+                timeout=options.connect_timeout.total_seconds(), **arguments
             )
         return connection
 
@@ -245,7 +252,7 @@ class PostgresqlDriver:
     async def _open_journal(self) -> PostgresqlFlush:
         if not self._opened:
             raise StoreUnavailable("the store is not open", fix="open it first: `async with …`")
-        flush = PostgresqlFlush(await self.connect(), self._sql)
+        flush = PostgresqlFlush(await self.connect(_JOURNAL_SETTINGS), self._sql)
         with translated("preparing the journal's statements"):
             await flush.prepare()
         return flush

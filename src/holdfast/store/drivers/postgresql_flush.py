@@ -48,7 +48,7 @@ class PostgresqlFlush:
             receivers = [write.post.target for write in writes if write.post is not None]
             creates = [write.create[:14] for write in writes if write.create is not None]
             created = zip(*creates, strict=True) if creates else _NO_CREATES
-            effects = zip(*(_effects(write) for write in writes), strict=True)
+            effects = zip(*(_effect(write) for write in writes if not write.is_plain), strict=True)
             row = await self._flush.fetchrow(
                 keys, epochs, receivers, *created, *events, *effects, timeout=timeout_s
             )
@@ -74,8 +74,9 @@ def _fence_columns(writes: Sequence[Write]) -> tuple[list[bytes], list[int]]:
     return [key for key, _ in held], [epoch for _, epoch in held]
 
 
-def _effects(write: Write) -> tuple[Any, ...]:
-    transition, new = write.transition, write.create
+def _effect(write: Write) -> tuple[Any, ...]:
+    """The columns of `effect` in `journal.flush`."""
+    event, transition, new = write.event, write.transition, write.create
     moved: tuple[Any, ...] = _NO_TRANSITION
     if transition is not None:
         due_in = transition.due_in
@@ -84,7 +85,9 @@ def _effects(write: Write) -> tuple[Any, ...]:
     details: tuple[Any, ...] = _NO_DETAILS
     if new is not None and (new.tags or new.started_by is not None):
         details = (json.dumps(new.tags), new.trigger_source, new.started_by)
-    return (*moved, write.take, *(write.post or _NO_POST), write.body, *details)
+    digest = None if write.body is None else event.payload_ref
+    post = write.post or _NO_POST
+    return (event.execution, event.seq, *moved, write.take, *post, digest, write.body, *details)
 
 
 def _examined(write: Write) -> tuple[Any, ...]:

@@ -118,8 +118,9 @@ class SqliteDriver:
         del isolation
         async with self._writing:
             thread = self._thread()
-            await thread.submit(_run, "BEGIN IMMEDIATE")
             try:
+                # Inside: a caller that is cancelled while it waits for the lock would get it all the same.
+                await thread.submit(_run, "BEGIN IMMEDIATE")
                 yield SqliteTransaction(thread, self._sql, self._options.statement_timeout)
                 await thread.submit(_run, "COMMIT")
             except BaseException:

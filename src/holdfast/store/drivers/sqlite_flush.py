@@ -21,6 +21,8 @@ from holdfast.store.drivers.sqlite_threads import ConnectionDead
 from holdfast.store.sql import Statements
 
 _CHUNKS = (64, 16, 4, 1)
+_FENCE_KEYS = (1, 8, 64, 512)
+_WRITTEN = Reply(Answer.WRITTEN, 0)
 _Fence = dict[bytes, tuple[int, int, str]]  # key -> epoch, wakes, tenant
 
 
@@ -34,7 +36,7 @@ class SqliteFlush:
         head, _, row = insert.rpartition("VALUES")
         self._inserts = {size: f"{head}VALUES {', '.join([row.strip()] * size)}" for size in _CHUNKS}
         fence = statements["journal.fence"]
-        self._fences = {size: fence.replace("(?)", f"({', '.join('?' * size)})") for size in _CHUNKS}
+        self._fences = {size: fence.replace("(?)", f"({', '.join('?' * size)})") for size in _FENCE_KEYS}
 
     def write(self, connection: apsw.Connection, batch: Batch) -> list[Reply]:
         """Write `batch` and return its answers; the connection is never left inside a transaction."""
@@ -87,6 +89,9 @@ class SqliteFlush:
         written: list[tuple[Write, str]] = []
         for write in batch.writes:
             reply, tenant = _judge(write, fence)
+            if reply.answer is not Answer.WRITTEN and self._stands(connection, write):
+                replies.append(Reply(Answer.WRITTEN, reply.wakes))
+                continue
             replies.append(reply)
             if reply.answer is Answer.WRITTEN:
                 rows.append((*write.event, tenant, now))
@@ -105,6 +110,9 @@ class SqliteFlush:
         replies: list[Reply] = []
         for write in batch.writes:
             reply, tenant = _judge(write, fence)
+            if self._stands(connection, write):
+                replies.append(Reply(Answer.WRITTEN, reply.wakes))
+                continue
             if reply.answer is Answer.WRITTEN and self._is_recorded(connection, write):
                 reply = Reply(Answer.RECORDED, reply.wakes)
             if reply.answer is Answer.WRITTEN:
@@ -115,19 +123,29 @@ class SqliteFlush:
         return replies
 
     def _read_fence(self, connection: apsw.Connection, batch: Batch) -> _Fence:
-        keys = list(
-            {write.event.execution for write in batch.writes if write.create is None}
-            | {write.post.target for write in batch.writes if write.post is not None}
-        )
+        keys: list[bytes] = [
+            *{write.event.execution for write in batch.writes if write.create is None},
+            *(write.post.target for write in batch.writes if write.post is not None),
+        ]
         fence: _Fence = {}
-        for size, part in _in_chunks(keys):
-            for key, epoch, wakes, tenant in connection.execute(self._fences[size], part):
+        for start in range(0, len(keys), _FENCE_KEYS[-1]):
+            part = keys[start : start + _FENCE_KEYS[-1]]
+            size = next(size for size in _FENCE_KEYS if size >= len(part))
+            # Filled up with NULL, which no key equals: one statement, of few kinds.
+            padded = (*part, *(None,) * (size - len(part)))
+            for key, epoch, wakes, tenant in connection.execute(self._fences[size], padded):
                 fence[key] = (epoch, wakes, tenant)
         return fence
 
     def _insert_events(self, connection: apsw.Connection, rows: list[tuple[Any, ...]]) -> None:
         for size, part in _in_chunks(rows):
             connection.execute(self._inserts[size], tuple(chain.from_iterable(part)))
+
+    def _stands(self, connection: apsw.Connection, write: Write) -> bool:
+        """Whether an earlier try, whose reply was lost, wrote this entry; before any other verdict."""
+        event = write.event
+        found = connection.execute(self._sql["journal.stands"], (event.execution, event.seq, event.epoch))
+        return found.fetchone() is not None
 
     def _is_recorded(self, connection: apsw.Connection, write: Write) -> bool:
         event, new = write.event, write.create

@@ -50,8 +50,6 @@ class StepKind(ABC):
     """The key of the step that selects this kind."""
     parameters: frozenset[str] | None = frozenset()
     """The keys that `with` may have; None for any."""
-    literal_with: frozenset[str] = frozenset()
-    """The keys of `with` that have to be known at load and therefore take no template."""
 
     @abstractmethod
     def validate(self, spec: Any, arguments: Mapping[str, Any], path: DocumentPath, report: Report) -> None:

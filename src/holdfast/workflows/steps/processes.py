@@ -21,7 +21,6 @@ GRACE_S = 2.0
 """Between SIGTERM and SIGKILL."""
 LINGER_S = 0.2
 """How long children may hold the pipes after the command itself has ended."""
-_POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +81,16 @@ async def run(argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> Finishe
         # The last bytes and the end of the pipes arrive behind the exit, unless a child holds them.
         await asyncio.wait({capture.closed}, timeout=LINGER_S)
         exit_code = transport.get_returncode()
+        if exit_code is None:
+            raise ChildProcessError("the command ended and its exit code is lost")
     finally:
         try:
             if not capture.closed.done():
-                await _end(group)
+                await _end(group, capture.closed)
         finally:
             transport.close()
     return Finished(
-        exit_code=0 if exit_code is None else exit_code,
+        exit_code=exit_code,
         stdout=bytes(capture.kept[1]),
         stderr=bytes(capture.kept[2]),
         stdout_cut=capture.cut[1],
@@ -97,14 +98,15 @@ async def run(argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> Finishe
     )
 
 
-async def _end(group: int) -> None:
-    """SIGTERM, a grace, SIGKILL. A second cancellation skips the rest of the grace, never the SIGKILL."""
+async def _end(group: int, closed: asyncio.Future[None]) -> None:
+    """SIGTERM, a grace until nobody holds the pipes, SIGKILL for whoever is left.
+
+    A second cancellation skips the rest of the grace, never the SIGKILL. The members of the group are not
+    counted instead: an orphan that no init process reaps stays in it as a zombie for ever.
+    """
     try:
-        deadline = asyncio.get_running_loop().time() + GRACE_S
-        alive = _signal(group, signal.SIGTERM)
-        while alive and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(_POLL_S)
-            alive = _signal(group, 0)
+        if _signal(group, signal.SIGTERM):
+            await asyncio.wait({closed}, timeout=GRACE_S)
     finally:
         _signal(group, signal.SIGKILL)
 

@@ -42,7 +42,6 @@ class ShellKind(BodyKind):
 
     name = "shell"
     parameters = frozenset({"output", "cwd"})
-    literal_with = frozenset({"output"})
     takes_env = True
 
     def validate(self, spec: Any, arguments: Mapping[str, Any], path: DocumentPath, report: Report) -> None:

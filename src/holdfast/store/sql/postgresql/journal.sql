@@ -29,8 +29,11 @@ SELECT (SELECT count(*) FROM written),
 
 -- name: journal.flush
 -- The same for entries that also create an execution, change its row, take a message, leave one in another
--- execution's inbox, or carry a large value. What happens beside an event is selected from `done`, the events
--- that were written, so that an entry is written whole or not at all.
+-- execution's inbox, or carry a large value. `effect` holds what happens beside an event; `blocked` are the
+-- entries that must not be written because a message came before their suspension or because a receiver's row
+-- is locked elsewhere; `done` are the effects whose event was written, so that an entry is written whole or not
+-- at all. The two sets are asked for in a form that the planner can only answer by hashing: a join would be
+-- planned as a nested loop, because nothing is known about the size of arrays.
 WITH fence AS MATERIALIZED (
     SELECT e.key, e.tenant_id, e.epoch, e.wakes
     FROM unnest($1::bytea[], $2::bigint[]) AS asked(key, epoch)
@@ -49,40 +52,47 @@ WITH fence AS MATERIALIZED (
               epoch, parent, parent_path)
     ON CONFLICT DO NOTHING
     RETURNING key, tenant_id, epoch
-), held AS (
-    SELECT key, tenant_id, epoch, wakes FROM fence
+), held AS MATERIALIZED (
+    SELECT key, tenant_id, epoch FROM fence
     UNION ALL
-    SELECT key, tenant_id, epoch, 0 FROM created
-), entry AS MATERIALIZED (
-    SELECT v.*, held.tenant_id
-    FROM unnest($18::bytea[], $19::bigint[], $20::bigint[], $21::text[], $22::text[], $23::integer[],
-                $24::integer[], $25::integer[], $26::boolean[], $27::bigint[], $28::bytea[], $29::bytea[],
-                $30::bytea[], $31::bytea[], $32::text[], $33::boolean[], $34::bigint[], $35::bigint[],
-                $36::bytea[], $37::bytea[], $38::bytea[], $39::text[], $40::text[], $41::bytea[], $42::bytea[],
-                $43::text[], $44::text[], $45::text[])
-         AS v(execution, seq, epoch, type, path, generation, ordinal, attempt, result, duration_us, input_digest,
-              input, payload, payload_ref, new_status, final, due_in_us, expect_wakes, take, post_target,
-              post_message, post_kind, post_name, post_payload, body, tags, trigger_source, started_by)
-    JOIN held ON held.key = v.execution AND held.epoch = v.epoch
-    WHERE (v.expect_wakes IS NULL OR v.expect_wakes = held.wakes)
-      AND (v.post_target IS NULL OR v.post_target IN (SELECT key FROM receivers))
+    SELECT key, tenant_id, epoch FROM created
+), effect AS MATERIALIZED (
+    SELECT *
+    FROM unnest($32::bytea[], $33::bigint[], $34::text[], $35::boolean[], $36::bigint[], $37::bigint[],
+                $38::bytea[], $39::bytea[], $40::bytea[], $41::text[], $42::text[], $43::bytea[], $44::bytea[],
+                $45::bytea[], $46::text[], $47::text[], $48::text[])
+         AS f(execution, seq, new_status, final, due_in_us, expect_wakes, take, post_target, post_message,
+              post_kind, post_name, post_payload, digest, body, tags, trigger_source, started_by)
+), blocked AS MATERIALIZED (
+    SELECT effect.execution, effect.seq
+    FROM effect LEFT JOIN fence ON fence.key = effect.execution
+    WHERE (effect.expect_wakes IS NOT NULL AND effect.expect_wakes IS DISTINCT FROM fence.wakes)
+       OR (effect.post_target IS NOT NULL AND effect.post_target NOT IN (SELECT key FROM receivers))
 ), written AS (
     INSERT INTO {schema}.events (execution, seq, epoch, type, path, generation, ordinal, attempt, result,
                                  duration_us, input_digest, input, payload, payload_ref, tenant_id, at)
-    SELECT execution, seq, epoch, type, path, generation, ordinal, attempt, result, duration_us, input_digest,
-           input, payload, payload_ref, tenant_id, {now}
-    FROM entry
+    SELECT v.*, held.tenant_id, {now}
+    FROM unnest($18::bytea[], $19::bigint[], $20::bigint[], $21::text[], $22::text[], $23::integer[],
+                $24::integer[], $25::integer[], $26::boolean[], $27::bigint[], $28::bytea[], $29::bytea[],
+                $30::bytea[], $31::bytea[])
+         AS v(execution, seq, epoch, type, path, generation, ordinal, attempt, result, duration_us, input_digest,
+              input, payload, payload_ref)
+    JOIN held ON held.key = v.execution AND held.epoch = v.epoch
+    WHERE (v.execution, v.seq) NOT IN (SELECT execution, seq FROM blocked)
     ON CONFLICT DO NOTHING
     RETURNING execution, seq
-), done AS (
-    SELECT entry.* FROM entry JOIN written USING (execution, seq)
+), done AS MATERIALIZED (
+    SELECT effect.* FROM effect
+    WHERE ((execution, seq) IN (SELECT execution, seq FROM written)) IS TRUE
 ), detailed AS (
     INSERT INTO {schema}.execution_details (execution, tenant_id, tags, trigger_source, started_by)
-    SELECT execution, tenant_id, ARRAY(SELECT jsonb_array_elements_text(tags::jsonb)), trigger_source, started_by
+    SELECT execution, (SELECT tenant_id FROM held WHERE key = execution),
+           ARRAY(SELECT jsonb_array_elements_text(tags::jsonb)), trigger_source, started_by
     FROM done WHERE trigger_source IS NOT NULL
 ), stored AS (
     INSERT INTO {schema}.payloads (execution, digest, tenant_id, body)
-    SELECT DISTINCT ON (execution, payload_ref) execution, payload_ref, tenant_id, body
+    SELECT DISTINCT ON (execution, digest) execution, digest,
+           (SELECT tenant_id FROM held WHERE key = execution), body
     FROM done WHERE body IS NOT NULL
     ON CONFLICT DO NOTHING
 ), moved AS (
@@ -95,10 +105,11 @@ WITH fence AS MATERIALIZED (
     WHERE e.key = done.execution AND done.new_status IS NOT NULL
 ), taken AS (
     DELETE FROM {schema}.inbox i USING done
-    WHERE i.execution = done.execution AND i.message = done.take
+    WHERE i.execution = done.execution AND i.message = done.take AND done.take IS NOT NULL
 ), posted AS (
     INSERT INTO {schema}.inbox (execution, message, tenant_id, kind, name, payload, created_at)
-    SELECT post_target, post_message, tenant_id, post_kind, post_name, post_payload, {now}
+    SELECT post_target, post_message, (SELECT tenant_id FROM held WHERE key = execution), post_kind, post_name,
+           post_payload, {now}
     FROM done WHERE post_target IS NOT NULL
     ON CONFLICT DO NOTHING
 ), woken AS (

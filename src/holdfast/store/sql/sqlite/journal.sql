@@ -24,6 +24,10 @@ ON CONFLICT (execution, digest) DO NOTHING
 -- name: journal.id_taken
 SELECT 1 FROM executions WHERE (tenant_id = ?1 AND id = ?2) OR key = ?3
 
+-- name: journal.stands
+-- Only the holder of the epoch gives out its numbers, so such an event is our own write.
+SELECT 1 FROM events WHERE execution = ? AND seq = ? AND epoch = ?
+
 -- name: journal.recorded
 SELECT 1 FROM events
 WHERE execution = ?1 AND (seq = ?2 OR (?5 AND result AND path = ?3 AND generation = ?4))

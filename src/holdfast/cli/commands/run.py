@@ -1,0 +1,87 @@
+"""`holdfast run`: run a workflow, or go on with the run of it that was interrupted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from holdfast.cli.context import Invocation
+from holdfast.cli.declare import Command
+
+if TYPE_CHECKING:
+    from holdfast.cli.endings import Ending
+    from holdfast.cli.targets import Target
+    from holdfast.config.schema import Config
+
+STORES = ("in-memory", "memory", "sqlite", "postgres", "postgresql")
+
+
+@click.command("run", cls=Command)
+@click.argument("target", metavar="FILE.yaml | FILE.py:WORKFLOW | MODULE:WORKFLOW")
+@click.argument("arguments", nargs=-1, metavar="[ARGS…]")
+@click.option("--input", "given", metavar="JSON|@FILE|-", help="the input as a JSON object")
+@click.option("--id", "id_", metavar="ID", help="the execution with this id: go on with it, or start it")
+@click.option("--new", is_flag=True, help="start a new execution, even if one of the same input is unfinished")
+@click.option("--steal", is_flag=True, help="take the execution over, even from a live owner")
+@click.option(
+    "--wait", metavar="DURATION", default="10m", show_default=True,
+    help="stay for timers up to this long; longer ones end the command with exit code 9",
+)  # fmt: skip
+@click.option(
+    "--state-store-type", type=click.Choice(STORES), metavar="TYPE",
+    help="kind of store, instead of the configured one: in-memory, sqlite or postgres",
+)  # fmt: skip
+@click.pass_obj
+def command(
+    invocation: Invocation,
+    target: str,
+    arguments: tuple[str, ...],
+    given: str | None,
+    id_: str | None,
+    new: bool,
+    steal: bool,
+    wait: str,
+    state_store_type: str | None,
+) -> int:
+    """Run a workflow to its end.
+
+    The newest unfinished execution of the same workflow and input goes on; otherwise a new one starts.
+    ARGS are name=value, or values in order for a Python function. The result is printed as JSON on stdout.
+
+    Exit codes: 0 completed, 7 failed, 8 cancelled, 9 waiting, 4 owned by another process or changed
+    meanwhile, 130 after Ctrl-C, 143 after SIGTERM; the last two have saved all that was done.
+    """
+    from holdfast.cli.running import run_target
+    from holdfast.cli.targets import read_input, read_target
+    from holdfast.durations import parse_duration
+    from holdfast.errors import InvalidUsage
+
+    if new and id_ is not None:
+        raise InvalidUsage("--new and --id exclude each other", where="run", fix="give one of them")
+    limit = parse_duration(wait)
+    folder = Path.cwd()
+    found = read_target(target, arguments, read_input(given, invocation.stdin, folder), folder)
+    settings = {} if state_store_type is None else {"storage.type": state_store_type}
+    config = invocation.load_config(settings=settings).config
+    if invocation.flags.dry_run:
+        return _plan(invocation, found, config)
+    return run_target(invocation, found, config, id=id_, new=new, steal=steal, wait=limit)
+
+
+def _plan(invocation: Invocation, found: Target, config: Config) -> int:
+    from holdfast.store import codec
+
+    definition = found.program.definition
+    invocation.output.record(
+        {
+            "workflow": definition.name,
+            "version": definition.version,
+            "input": codec.decode(found.input),
+            "store": str(config.storage.url),
+            "dry_run": True,
+        },
+        key="workflow",
+    )
+    return 0

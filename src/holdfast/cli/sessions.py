@@ -1,0 +1,179 @@
+"""One command that runs executions: opens the store, starts or goes on, watches, and hands back when stopped.
+
+Ctrl-C and SIGTERM cancel the work; closing the orchestrator then hands every execution back, so that the next
+`run` or `resume` goes on at once. A second Ctrl-C does not wait for that. An execution whose owner is dead
+but whose lease has not run out is waited for, with the seconds left on the screen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from holdfast.cli.endings import Ending, ending_of
+from holdfast.cli.views.lines import View
+from holdfast.errors import OwnedElsewhere
+from holdfast.fleet.launcher import Running
+from holdfast.records.executions import Execution
+from holdfast.workflows.progress import Happening, Progress
+
+if TYPE_CHECKING:
+    from holdfast.cli.context import Invocation
+    from holdfast.config.schema import Config
+    from holdfast.orchestrator import Orchestrator
+
+T = TypeVar("T")
+_LAST_WORDS_S = 0.3
+_GROWN_S = 2.0
+"""A lease that has this much more left than a second ago was renewed: its owner lives."""
+
+
+class Stopped(BaseException):
+    """The person or the system stopped the command; `number` is the signal, `endings` what became of the runs."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def until_stopped(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run `work` on a new event loop; `Stopped` when Ctrl-C or SIGTERM ended it, after it has cleaned up."""
+    return asyncio.run(_until_stopped(work))
+
+
+async def _until_stopped(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    asked: list[int] = []
+
+    def stop(number: int) -> None:
+        asked.append(number)
+        if len(asked) == 1 and task is not None:
+            task.cancel()
+        elif len(asked) > 1:
+            # At once: bodies are killed by the cancellation of their tasks, what is not written stays unwritten.
+            loop.call_later(_LAST_WORDS_S, os._exit, 128 + asked[0])
+            for each in asyncio.all_tasks():
+                each.cancel()
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        loop.add_signal_handler(number, stop, number)
+    try:
+        return await work()
+    except asyncio.CancelledError:
+        if asked:
+            raise Stopped(asked[0]) from None
+        raise
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts bodies that were run although their result was on disk; it ought to stay at nought."""
+
+    repeated: int = 0
+    _ended: set[tuple[str, str]] = field(default_factory=set)
+
+    def note(self, progress: Progress) -> None:
+        """One happening."""
+        if progress.kind is Happening.STEP_RUNNING:
+            self.repeated += (progress.execution, progress.path) in self._ended
+        elif progress.kind in (Happening.STEP_REPLAYED, Happening.STEP_COMPLETED):
+            self._ended.add((progress.execution, progress.path))
+
+
+class Session:
+    """Runs executions in this process and tells `view` about them."""
+
+    def __init__(self, orchestrator: Orchestrator, view: View) -> None:
+        self.orchestrator = orchestrator
+        self._view = view
+        self._began = time.monotonic()
+        self.started: dict[str, str] = {}
+
+    async def follow(
+        self,
+        claim: Callable[[], Awaitable[Running | Execution]],
+        *,
+        steal: bool,
+        workflow: str | None = None,
+        tally: Tally | None = None,
+    ) -> Ending:
+        """Get hold of an execution with `claim` and stay with it to its end."""
+        began = time.monotonic()
+        running = await claim() if steal else await self._patiently(claim)
+        already = isinstance(running, Execution) and running.status.is_final
+        name = workflow or (running.workflow if isinstance(running, Execution) else "")
+        self.started[running.id] = name
+        outcome = await self.orchestrator.outcome(running)
+        return ending_of(
+            running.id,
+            name,
+            outcome,
+            seconds=time.monotonic() - began,
+            repeated=tally.repeated if tally else 0,
+            already=already,
+        )
+
+    async def _patiently(self, claim: Callable[[], Awaitable[Running | Execution]]) -> Running | Execution:
+        left_before: float | None = None
+        while True:
+            try:
+                running = await claim()
+            except OwnedElsewhere as error:
+                left_s = float(error.details.get("lease_left_s", 0))
+                renewed = left_before is not None and left_s > left_before + _GROWN_S
+                if error.details.get("alive") or renewed:
+                    raise
+                left_before = left_s
+                self._view.remark(
+                    f"  {error.details.get('id')} belongs to an owner that may be dead; "
+                    f"taking over in {left_s:.0f} s at most (--steal does not wait)"
+                )
+                await asyncio.sleep(min(1.0, left_s + 0.05))
+            else:
+                self._view.remark("")
+                return running
+
+
+def orchestrator_for(
+    config: Config, *, view: View, wait: timedelta, tally: Tally | None = None
+) -> Orchestrator:
+    """An orchestrator as configured, which migrates the store unless that is switched off."""
+    from holdfast.orchestrator import Orchestrator
+
+    def observe(progress: Progress) -> None:
+        if tally is not None:
+            tally.note(progress)
+        view.note(progress)
+
+    migrations = config.storage.migrations
+    # A store in memory is always new: without migrating it there would be nothing to run on.
+    migrate = config.storage.type == "memory" or (migrations.enabled and migrations.auto_run)
+    return Orchestrator(config, events=observe, lease=config.worker.lease, wait=wait, migrate=migrate)
+
+
+def resume_command(id: str, invocation: Invocation) -> str:
+    """The command that goes on with `id`, with the flags it needs to find it."""
+    from holdfast.config.secrets import redact_url
+
+    words = ["holdfast resume", id]
+    flags = invocation.flags
+    if flags.storage is not None and redact_url(flags.storage) == flags.storage:
+        words += ["--storage", flags.storage]
+    for name, value in (("--config", flags.config), ("--profile", flags.profile)):
+        if value is not None:
+            words += [name, value]
+    return " ".join(words)
+
+

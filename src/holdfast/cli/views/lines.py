@@ -1,0 +1,214 @@
+"""A run as lines on stderr: plain ones for a pipe or a log file, or one JSON object per happening.
+
+Items of a fan-out get lines of their own until there are too many; then one line a second with counts.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from holdfast.cli.views.board import ACTIVE, ITEMS_SHOWN, Board, Item, Row, State, seconds_text
+from holdfast.workflows.progress import Happening, Progress
+
+if TYPE_CHECKING:
+    from holdfast.cli.context import Invocation
+
+SIGNS = {
+    State.DONE: "✔",
+    State.SAVED: "✔",
+    State.FAILED: "✖",
+    State.SKIPPED: "↷",
+    State.RUNNING: "▸",
+    State.RETRYING: "↻",
+    State.WAITING: "⏸",
+}
+_EVERY_S = 1.0
+_REMARK_MAX = 200
+
+
+class View(Protocol):
+    """Shows what happens. `note` is called on the event loop of the engine and has to be quick."""
+
+    def note(self, progress: Progress) -> None:
+        """One happening."""
+        ...
+
+    def begin(self) -> None:
+        """The run is about to start."""
+        ...
+
+    def end(self) -> None:
+        """Nothing more will happen; what is on the screen stays."""
+        ...
+
+    def remark(self, text: str) -> None:
+        """A line that changes in place on a terminal, and is printed once in a pipe; empty: take it away."""
+        ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    def note(self, progress: Progress) -> None:
+        """See `View.note`."""
+
+    def begin(self) -> None:
+        """See `View.begin`."""
+
+    def end(self) -> None:
+        """See `View.end`."""
+
+    def remark(self, text: str) -> None:
+        """See `View.remark`."""
+
+
+class JsonLines(Silent):
+    """One JSON object per happening."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def note(self, progress: Progress) -> None:
+        """See `View.note`."""
+        line: dict[str, object] = {
+            "at": round(time.time(), 3),
+            "event": progress.kind.name.lower(),
+            "execution": progress.execution,
+            "path": progress.path,
+            "attempt": progress.attempt,
+        }
+        if progress.duration is not None:
+            line["seconds"] = progress.duration.total_seconds()
+        if progress.error is not None:
+            line["error"] = progress.error
+        if progress.until is not None:
+            line["until_seconds"] = round(progress.until, 3)
+        self._stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def end(self) -> None:
+        """See `View.end`."""
+        self._stream.flush()
+
+    def remark(self, text: str) -> None:
+        """See `View.remark`."""
+        if text:
+            self._stream.write(json.dumps({"event": "remark", "text": text}, ensure_ascii=False) + "\n")
+            self._stream.flush()
+
+
+class Lines:
+    """Plain lines. With several executions at once each line says whose it is."""
+
+    def __init__(self, stream: TextIO, *, several: bool = False) -> None:
+        self._stream = stream
+        self._several = several
+        self._boards: dict[str, Board] = {}
+        self._told_saved = 0
+        self._due: dict[str, float] = {}
+        self._remark = ""
+
+    def begin(self) -> None:
+        """See `View.begin`."""
+
+    def note(self, progress: Progress) -> None:
+        """See `View.note`."""
+        board = self._boards.get("" if not self._several else progress.execution)
+        if board is None:
+            board = self._boards["" if not self._several else progress.execution] = Board()
+        row, item = board.note(progress)
+        if item.state is State.SAVED or progress.kind in (Happening.STEP_RUNNING, Happening.CHILD_RUNNING):
+            return
+        saved = sum(each.saved for each in self._boards.values())
+        if saved > self._told_saved:
+            self._write(progress, f"{SIGNS[State.SAVED]} {saved - self._told_saved} steps were saved before")
+            self._told_saved = saved
+        if row.items is None and item.state in (State.DONE, State.SKIPPED):
+            self._counts(progress, board, row)
+        else:
+            self._write(progress, f"{SIGNS[item.state]} {item_text(item, board.clock())}")
+
+    def _counts(self, progress: Progress, board: Board, row: Row) -> None:
+        now = board.clock()
+        due = self._due.get(row.key)
+        if due is None or now >= due or not row.active:
+            self._due[row.key] = now + _EVERY_S
+            if due is not None or not row.active:
+                self._write(progress, row_text(row))
+
+    def end(self) -> None:
+        """See `View.end`."""
+        for board in self._boards.values():
+            for row in board.rows.values():
+                if row.items is None:
+                    self._stream.write(f"  {row_text(row)}\n")
+        self._boards.clear()
+        self._stream.flush()
+
+    def remark(self, text: str) -> None:
+        """See `View.remark`."""
+        if text and not self._remark:
+            self._stream.write(text + "\n")
+            self._stream.flush()
+        self._remark = text
+
+    def _write(self, progress: Progress, text: str) -> None:
+        whose = f"{progress.execution}  " if self._several else ""
+        self._stream.write(f"  {whose}{text}\n")
+        self._stream.flush()
+
+
+def item_text(item: Item, now: float) -> str:
+    """One step in a line, without its sign."""
+    text = f"{item.path}"
+    if item.seconds is not None and item.state not in (State.SAVED, State.SKIPPED):
+        text += f"  {seconds_text(item.seconds)}"
+    elif item.state is State.RUNNING:
+        text += f"  {seconds_text(now - item.began)}"
+    if item.attempt > 1:
+        text += f"  attempt {item.attempt}"
+    if item.state in (State.RETRYING, State.WAITING) and item.until is not None:
+        left = seconds_text(max(item.until - now, 0))
+        text += f"  again in {left}" if item.state is State.RETRYING else f"  {left} left"
+    if item.state in (State.SAVED, State.SKIPPED):
+        text += f"  {item.state.value}"
+    if item.remark and item.state in (State.RETRYING, State.FAILED):
+        text += f"  {one_line(item.remark)}"
+    return text
+
+
+def row_text(row: Row) -> str:
+    """Many steps in a line: `fetch ×10,000  9,990 done, 10 running`."""
+    parts = [f"{row.counts[state]:,} {state.value}" for state in State if row.counts[state]]
+    if row.retries:
+        parts.append(f"{row.retries:,} retries")
+    sign = SIGNS[State.FAILED] if row.counts[State.FAILED] else SIGNS[State.DONE]
+    if any(row.counts[state] for state in ACTIVE):
+        sign = SIGNS[State.RUNNING]
+    return f"{sign} {row.key} ×{row.total:,}  {', '.join(parts)}"
+
+
+def one_line(text: str, most: int = _REMARK_MAX) -> str:
+    """`text` on one line without control characters, cut to `most` characters."""
+    flat = "".join(each if each.isprintable() else " " for each in text)
+    flat = " ".join(flat.split())
+    return flat if len(flat) <= most else flat[: most - 1] + "…"
+
+
+def view_for(invocation: Invocation, *, several: bool = False) -> View:
+    """The view that --progress asks for; by default a tree on a terminal, lines in a pipe, none with --json."""
+    form = invocation.flags.progress
+    stream = invocation.stderr
+    if form == "auto":
+        if stream.isatty() and not several and invocation.environ.get("TERM") != "dumb":
+            from holdfast.cli.views.tree import Tree
+
+            return Tree(stream, colored=invocation.colored(stream))
+        form = "none" if invocation.flags.wants_json or invocation.flags.quiet else "plain"
+    if form == "json":
+        return JsonLines(stream)
+    return Lines(stream, several=several) if form == "plain" else Silent()
+
+
+__all__ = ["ITEMS_SHOWN", "JsonLines", "Lines", "Silent", "View", "item_text", "one_line", "row_text", "view_for"]
