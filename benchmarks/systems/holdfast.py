@@ -47,11 +47,15 @@ async def steps(count: int) -> int:
     return total
 
 
+reached = asyncio.Event()
+
+
 @app.workflow
 async def halfway(count: int) -> int:
     total = 0
     for number in range(count):
         total += await trivial(number)
+    reached.set()
     await hf.sleep("1h")
     return total
 
@@ -79,16 +83,12 @@ async def throughput() -> None:
 async def resume() -> None:
     async with app:
         handle = await halfway.start(request.steps)
-        while True:
-            rows = await app.store.driver.fetch("events.last_seq", handle.key)
-            if rows[0][0] > request.steps:
-                break
-            await asyncio.sleep(0.05)
+        await reached.wait()
+    reached.clear()
     async with app:
         began = time.perf_counter()
-        handle = await app.resume(handle.id)
-        while not handle.replayed:
-            await asyncio.sleep(0)
+        await app.resume(handle.id)
+        await reached.wait()
         report(durability=await durability(), value=time.perf_counter() - began, steps=request.steps)
 
 
@@ -101,8 +101,8 @@ def fanout() -> None:
             "steps:\n"
             "  - id: each\n"
             "    for_each: ${{ inputs.items }}\n"
-            "    python: builtins:len\n"
-            "    with: {obj: [1, 2]}\n"
+            "    python: textwrap:dedent\n"
+            "    with: {text: x}\n"
         )
         items = Path(folder) / "input.json"
         items.write_text('{"items": [' + ", ".join(map(str, range(request.steps))) + "]}")

@@ -6,6 +6,7 @@ process as an owner of executions; leaving the block hands back what still runs.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from datetime import timedelta
 from types import TracebackType
@@ -19,8 +20,9 @@ from holdfast.errors import (
     HoldfastError,
     InvalidDefinition,
     NoApp,
+    NotResumable,
+    OwnedElsewhere,
 )
-from holdfast.fleet.cancelling import cancel
 from holdfast.fleet.launcher import Launcher, Origin, Running, read_outcome, wait_for_end
 from holdfast.records.executions import Execution, ExecutionStatus
 from holdfast.records.workflows import StoredDefinition
@@ -31,7 +33,7 @@ from holdfast.workflows.driving import Outcome
 from holdfast.workflows.functions import StartOptions, Step, Workflow, closed_app
 from holdfast.workflows.program import Program
 from holdfast.workflows.progress import Observer
-from holdfast.workflows.python_program import program_of, stored_definition
+from holdfast.workflows.python_program import program_of
 from holdfast.workflows.retry import RetryPolicy
 
 P = ParamSpec("P")
@@ -74,6 +76,7 @@ class App:
     @overload
     def step(
         self,
+        /,
         *,
         name: str | None = None,
         max_attempts: int = 1,
@@ -121,11 +124,9 @@ class App:
     def workflow(self, fn: Callable[P, Awaitable[R]], /) -> Workflow[P, R]: ...
     @overload
     def workflow(
-        self, *, name: str | None = None, version: str = "1"
+        self, /, *, name: str | None = None, version: str = "1"
     ) -> Callable[[Callable[P, Awaitable[R]]], Workflow[P, R]]: ...
-    def workflow(
-        self, fn: Any = None, /, *, name: str | None = None, version: str = "1"
-    ) -> Any:
+    def workflow(self, fn: Any = None, /, *, name: str | None = None, version: str = "1") -> Any:
         """Make an async function a workflow. A new `version` keeps unfinished executions off new code.
 
         Example: `@app.workflow(version="2")`.
@@ -174,10 +175,12 @@ class App:
         """Hand back what runs and disconnect. Safe twice."""
         launcher, store = self._launcher, self._store
         self._launcher = self._store = None
-        if launcher is not None:
-            await launcher.close()
-        if store is not None:
-            await store.close()
+        try:
+            if launcher is not None:
+                await launcher.close()
+        finally:
+            if store is not None:
+                await store.close()
 
     async def __aenter__(self) -> App:
         await self.open()
@@ -206,7 +209,9 @@ class App:
             raise closed_app(workflow.name)
         origin = Origin(id=options.id, tags=options.tags, queue=options.queue)
         input = workflow.signature.encode(args, kwargs)
-        started = await launcher.start(program_of(workflow), input, origin)
+        # A copy that carries options is another object, and its program would be made again.
+        program = program_of(self.workflows[workflow.name])
+        started = await launcher.start(program, input, origin)
         if isinstance(started, Execution) and not started.status.is_final:
             started = await self._adopt(launcher, started)
         return Handle(launcher, started, workflow.signature.result)
@@ -214,8 +219,6 @@ class App:
     @staticmethod
     async def _adopt(launcher: Launcher, execution: Execution) -> Running | Execution:
         """Go on with what a dead process left behind; leave it to a live one."""
-        from holdfast.errors import NotResumable, OwnedElsewhere
-
         try:
             return await launcher.resume(execution)
         except (OwnedElsewhere, NotResumable):
@@ -227,7 +230,8 @@ class App:
             raise NoApp("the app is not open")
         execution = await self.store.get_execution(id)
         workflow = self.workflows.get(execution.workflow)
-        return Handle(self._launcher, execution, workflow.signature.result if workflow else Any)
+        found = self._launcher.running(execution.key) or execution
+        return Handle(self._launcher, found, workflow.signature.result if workflow else Any)
 
     async def resume(self, id: str) -> Handle[Any]:
         """Go on with an unfinished execution that no live process runs, and return its handle."""
@@ -240,7 +244,7 @@ class App:
 
     def _load(self, definition: StoredDefinition) -> Program:
         workflow = self.workflows.get(definition.name)
-        if workflow is not None and stored_definition(workflow).hash == definition.hash:
+        if workflow is not None and program_of(workflow).definition.hash == definition.hash:
             return program_of(workflow)
         from holdfast.programs import load_program
 
@@ -279,7 +283,8 @@ class StepDecorator:
 class Handle(Generic[R]):
     """An execution that was started or found; `await handle` gives its result.
 
-    Awaiting raises `ExecutionFailed` or `ExecutionCancelled` when it ended so.
+    Awaiting raises `ExecutionFailed` or `ExecutionCancelled` when it ended so. Giving up the
+    wait leaves the execution running.
     """
 
     def __init__(self, launcher: Launcher, started: Running | Execution, annotation: Any) -> None:
@@ -296,7 +301,7 @@ class Handle(Generic[R]):
         """How it ended, or that it waits; never raises for a failed execution."""
         started = self._started
         if isinstance(started, Running):
-            return await started.task
+            return await asyncio.shield(started.task)
         if not started.status.is_final:
             await wait_for_end(self._launcher.store, self.id)
         return await read_outcome(self._launcher.store, self.key)
@@ -316,7 +321,7 @@ class Handle(Generic[R]):
     async def cancel(self, reason: str = "") -> None:
         """Ask it to stop; it ends as cancelled once its steps have been stopped."""
         execution = await self._launcher.store.get_execution(self.id)
-        await cancel(self._launcher.store, self._launcher.registration, execution, reason=reason)
+        await self._launcher.cancel(execution, reason=reason)
 
 
 def end_error(id: str, outcome: Outcome) -> HoldfastError:

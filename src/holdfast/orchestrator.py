@@ -93,8 +93,11 @@ class Orchestrator:
     async def close(self) -> None:
         """Hand back what runs, and close a store that this opened. Safe twice."""
         launcher, self._launcher = self._launcher, None
-        if launcher is not None:
+        if launcher is None:
+            return
+        try:
             await launcher.close()
+        finally:
             if self._owns_store:
                 await self.store.close()
 

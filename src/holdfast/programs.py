@@ -1,7 +1,7 @@
 """From a name, a file or a stored definition to something that runs.
 
-`holdfast run` names a YAML file or `module:workflow`; `resume` and children start from what the store keeps. A
-YAML definition is stored whole and runs as stored; of a Python workflow the store keeps where its code is.
+`holdfast run` names a YAML file or `module:workflow`; `resume` and children start from what the store keeps.
+A YAML definition is stored whole and runs as stored; of a Python workflow the store keeps where its code is.
 """
 
 from __future__ import annotations
@@ -178,7 +178,9 @@ def _import(module: str) -> ModuleType:
         if error.name is not None and not f"{module}.".startswith(f"{error.name}."):
             raise  # the module is there; something it imports is not
         raise WorkflowNotFound(
-            f"there is no module {module!r}", where=module, fix="correct the name, or run where it can be found"
+            f"there is no module {module!r}",
+            where=module,
+            fix="correct the name, or run where it can be found",
         ) from error
 
 

@@ -24,6 +24,7 @@ def build_store(config: Config, *, create: bool = False) -> Store:
         retry_on_conflict=storage.retry.on_conflict,
         retry_backoff=storage.retry.backoff,
         migrate_lock_timeout=storage.migrations.lock_timeout,
+        migrations_folder=storage.migrations.dir,
     )
     driver = _postgresql(config) if storage.type == "postgresql" else _sqlite(config, create=create)
     return Store(driver, options, place=str(storage.url))

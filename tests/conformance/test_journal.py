@@ -40,6 +40,7 @@ class ListDriver:
     """Keeps what it was given; `answer` decides, `gate` (when set) holds every flush up."""
 
     dialect = "sqlite"
+    flushes_here = True
 
     def __init__(self) -> None:
         self.batches: list[list[Entry]] = []
@@ -288,13 +289,14 @@ async def test_a_caller_that_goes_away_leaves_its_entry(shared_url: str) -> None
 
 async def test_a_caller_cancelled_during_the_flush_leaves_its_entry(driver: ListDriver) -> None:
     journal, first = await blocked_journal(driver)
-    second = journal.append(result(holding_of("first"), "b"))
+    holding = driver.batches[0][0].holding
+    second = journal.append(result(holding, "b"))
     first.cancel()
     second.cancel()
     assert driver.gate is not None
     driver.gate.set()
     await journal.close()
-    assert driver.written[holding_of("first").key] == [1, 2]
+    assert driver.written[holding.key] == [1, 2]
 
 
 async def test_close_writes_what_waits(driver: ListDriver) -> None:

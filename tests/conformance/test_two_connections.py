@@ -427,7 +427,7 @@ async def test_without_the_comparison_the_counter_is_worth_nothing(
 
             monkeypatch.setattr(sqlite_flush, "_judge", blind)
         else:
-            plant(mine, "journal.flush", "v.expect_wakes = held.wakes", "true")
+            plant(mine, "journal.flush", "effect.expect_wakes IS DISTINCT FROM fence.wakes", "false")
         holding = await begin(mine)
         await send("signal", theirs, holding.key)
         assert await mine.journal.append(suspending(holding, expect_wakes=0)) is Answer.WRITTEN
@@ -695,8 +695,8 @@ async def test_a_cancelled_caller_leaves_no_transaction_open(shared_url: str) ->
             else:
                 assert await blocked(theirs, caller)
             caller.cancel()
-            await asyncio.wait([caller])
         async with asyncio.timeout(10):
+            await asyncio.wait([caller])
             assert await mine.journal.append(result(holding, "a")) is Answer.WRITTEN
             assert await theirs.journal.append(result(await begin(theirs, "y"), "a")) is Answer.WRITTEN
 

@@ -16,42 +16,9 @@ import pytest
 import yaml
 
 from holdfast.workflows import definition
+from tests.integration.shell import Shell
 
 HEAVY = {"rich", "yaml", "apsw", "asyncpg", "msgspec", "jsonschema", "click", "asyncio", "dataclasses"}
-
-
-class Shell:
-    """Runs `holdfast` in one folder, with an environment that nothing leaks into."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-
-    def __call__(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "holdfast.cli.main", *arguments],
-            cwd=self.folder,
-            env=self.environ | environ,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            stdin=subprocess.DEVNULL,
-        )
-
-    def json(self, *arguments: str, **environ: str) -> Any:
-        done = self(*arguments, "--json", **environ)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    def files(self) -> dict[str, bytes]:
-        return {
-            str(p.relative_to(self.folder)): p.read_bytes() for p in self.folder.rglob("*") if p.is_file()
-        }
-
-
-@pytest.fixture
-def holdfast(tmp_path: Path) -> Shell:
-    return Shell(tmp_path)
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])

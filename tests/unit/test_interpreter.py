@@ -259,6 +259,23 @@ async def test_a_template_without_a_value_fails_its_step_and_is_recorded(probe: 
             await interpret(flow(f"{{id: a, probe: 1}}\n{steps}"), {}, FakeRuntime(runtime.recorded))
 
 
+async def test_recorded_arguments_do_not_depend_on_the_order_of_keys_in_the_file() -> None:
+    recorded = []
+    for env, extra in (
+        ("{A: 1, B: 2}", "{cwd: /, output: json}"),
+        ("{B: 2, A: 1}", "{output: json, cwd: /}"),
+    ):
+        calls: list[object] = []
+
+        class Noting(FakeRuntime):
+            async def step(self, call: StepCall) -> Any:
+                calls.append(call.arguments)  # noqa: B023 - used within this turn of the loop
+
+        await interpret(flow(f"{{id: a, shell: [ls], env: {env}, with: {extra}}}"), {}, Noting())
+        recorded.append(json.dumps(calls))
+    assert recorded[0] == recorded[1]
+
+
 async def test_sleep_and_child_map_to_the_runtime() -> None:
     definition = flow(
         """{id: a, sleep: 90m}

@@ -156,6 +156,7 @@ async def test_endless_output_is_cut_and_marked(shell: Run) -> None:
     assert full["truncated"]
     assert full["stderr"] == "e\n"
     assert full["stdout"].startswith("x" * processes.OUTPUT_MAX)
+    assert len(full["stdout"]) < processes.OUTPUT_MAX + 100
     assert full["stdout"].endswith(f"… [cut at {processes.OUTPUT_MAX} bytes]")
     with pytest.raises(BodyFailed, match="longer than"):
         await shell("head -c 2000000 /dev/zero | tr '\\0' 1", output="json")

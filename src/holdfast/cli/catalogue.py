@@ -33,6 +33,11 @@ class Flag(NamedTuple):
 COMMANDS = (
     Entry("init", "holdfast.cli.commands.init", "make the configuration file and the store of a project"),
     Entry("run", "holdfast.cli.commands.run", "run a workflow, or go on with an interrupted run of it"),
+    Entry("resume", "holdfast.cli.commands.resume", "go on with executions that were interrupted"),
+    Entry("executions", "holdfast.cli.commands.executions", "list, show, follow, await, cancel executions"),
+    Entry("events", "holdfast.cli.commands.events", "list, follow or verify the event log"),
+    Entry("workflows", "holdfast.cli.commands.workflows", "list, show or register workflows"),
+    Entry("storage", "holdfast.cli.commands.storage", "make, check, measure or migrate the store"),
     Entry("config", "holdfast.cli.commands.config", "show, get or validate the configuration"),
     Entry("version", "holdfast.cli.commands.version", "show the version of Holdfast and of what it runs on"),
     Entry("help", "holdfast.cli.commands.help", "explain a command, or an error by its HF code"),

@@ -1,4 +1,4 @@
-"""How an execution stood when a command was done with it: the line for a person, the record, the exit code."""
+"""How an execution stood when a command was done with it: lines for a person, the record, the exit code."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from holdfast.cli.views.board import seconds_text
-from holdfast.cli.views.lines import one_line
+from holdfast.cli.output import one_line, seconds_text
 from holdfast.records.executions import ExecutionStatus
 from holdfast.store import codec
 
@@ -42,12 +41,15 @@ class Ending:
     repeated: int = 0
     seconds: float = 0.0
     already: bool = False  # it had ended before this command
+    counted: bool = True  # false for what another process ran
 
     @property
     def exit_code(self) -> int:
         """The exit code of a command whose only execution this is."""
-        return WAITING if self.status not in list(ExecutionStatus) else _CODES.get(
-            ExecutionStatus(self.status), WAITING
+        return (
+            WAITING
+            if self.status not in list(ExecutionStatus)
+            else _CODES.get(ExecutionStatus(self.status), WAITING)
         )
 
     def record(self) -> dict[str, Any]:
@@ -87,22 +89,24 @@ def ending_of(
 
 
 def tell(ending: Ending, invocation: Invocation, *, resume: str) -> None:
-    """The last lines on stderr: what became of it, and what to do next. `resume` is the command that goes on."""
-    counted = f"({_counts(ending)})"
+    """The last lines on stderr: what became of it and what to do next. `resume` is the command."""
+    counted = f"   ({_counts(ending)})" if ending.counted else ""
     took = seconds_text(ending.seconds)
     match ending.status:
         case "completed" if ending.already:
             lines = [f"✔ {ending.id} had completed before; nothing was run"]
         case "completed":
-            lines = [f"✔ {ending.id} completed in {took}   {counted}"]
+            lines = [f"✔ {ending.id} completed in {took}{counted}"]
         case "failed":
-            how = "had failed before; nothing was run" if ending.already else f"failed after {took}   {counted}"
+            how = (
+                "had failed before; nothing was run" if ending.already else f"failed after {took}   {counted}"
+            )
             lines = [f"✖ {ending.id} {how}", *_error_lines(ending)]
         case "cancelled":
             why = one_line(str((ending.error or {}).get("message", "")))
             lines = [f"⊘ {ending.id} was cancelled{f': {why}' if why else ''}"]
         case "waiting":
-            lines = [f"⏸ {ending.id} waits {_until(ending.until)}   {counted}", f"  go on with: {resume}"]
+            lines = [f"⏸ {ending.id} waits {_until(ending.until)}{counted}", f"  go on with: {resume}"]
         case _:
             lines = [f"⏸ {ending.id} was stopped; what is done is saved", f"  resume with: {resume}"]
     for line in lines:

@@ -27,6 +27,14 @@ class Terminated(BaseException):
     """SIGTERM arrived. Not an `Exception`: nothing on the way may take it for a failure."""
 
 
+class Stopped(BaseException):
+    """A signal ended a command that runs an event loop, after it had cleaned up; `number` is the signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 def peek_flags(arguments: Sequence[str], flags: GlobalFlags) -> None:
     """Set what decides how a failure looks, before the arguments are parsed, for they may not parse."""
     spelled = {f"{name}{form}": form for form in ("json", "ndjson") for name in ("-o", "--output=")}
@@ -51,6 +59,8 @@ def report(error: BaseException, invocation: Invocation) -> int:
         return INTERRUPTED
     if isinstance(error, Terminated):
         return TERMINATED
+    if isinstance(error, Stopped):
+        return 128 + error.number
     if invocation.flags.verbose > 1:
         import traceback
 

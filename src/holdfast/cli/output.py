@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Record = Mapping[str, Any]
 # What would move the cursor or end the line: data must not steer the reader's terminal.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+LINE_MAX = 200
 _STEPS = ((60, 1, "s"), (3600, 60, "min"), (172_800, 3600, "h"), (float("inf"), 86_400, "d"))
 
 
@@ -59,6 +60,26 @@ def relative(moment: datetime, now: datetime) -> str:
             count = int(abs(seconds) // unit)
             return f"{count} {name} ago" if seconds >= 0 else f"in {count} {name}"
     raise AssertionError("the last step has no limit")
+
+
+def seconds_text(seconds: float) -> str:
+    """A length of time for people: `3 ms`, `0.2 s`, `1 min 5 s`, `2 h 3 min`."""
+    if seconds < 0.1:
+        return f"{max(seconds, 0) * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def one_line(text: str, most: int = LINE_MAX) -> str:
+    """`text` on one line without control characters, cut to `most` characters."""
+    flat = "".join(each if each.isprintable() else " " for each in text)
+    flat = " ".join(flat.split())
+    return flat if len(flat) <= most else flat[: most - 1] + "…"
 
 
 class Output:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import getpass
 import json
 from collections.abc import Sequence
@@ -9,15 +11,19 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from holdfast.cli.endings import Ending, tell
-from holdfast.cli.sessions import Session, Stopped, Tally, orchestrator_for, resume_command, until_stopped
-from holdfast.cli.views.lines import View, view_for
+from holdfast.cli.failures import Stopped, report
+from holdfast.cli.loop import until_stopped
+from holdfast.cli.sessions import Session, Tally, orchestrator_for, resume_command
+from holdfast.cli.views.lines import view_for
 from holdfast.fleet.launcher import Origin, Running
+from holdfast.fleet.ownership import Life, look_at
 from holdfast.records.executions import Execution
 
 if TYPE_CHECKING:
     from holdfast.cli.context import Invocation
     from holdfast.cli.targets import Target
     from holdfast.config.schema import Config
+    from holdfast.orchestrator import Orchestrator
 
 PARTLY = 10
 INTERRUPTED = "interrupted"
@@ -92,3 +98,88 @@ def user() -> str | None:
         return getpass.getuser()
     except (KeyError, OSError):
         return None
+
+
+def resume(invocation: Invocation, ids: Sequence[str], *, steal: bool, wait: timedelta) -> int:
+    """Go on with the executions `ids`, or with all interrupted ones when there are none; the exit code."""
+    config = invocation.load_config().config
+    view, tally = view_for(invocation, several=len(ids) != 1), Tally()
+    # Like every command but `run` and `init`, this one does not migrate.
+    orchestrator = orchestrator_for(config, view=view, wait=wait, tally=tally, migrate=False)
+    session = Session(orchestrator, view)
+
+    async def work() -> list[Ending | BaseException]:
+        async with orchestrator:
+            chosen = await _chosen(orchestrator, ids)
+            if invocation.flags.dry_run:
+                return [
+                    Ending(id=each.id, workflow=each.workflow, status=str(each.status)) for each in chosen
+                ]
+            view.begin()
+            following = (
+                session.follow(
+                    functools.partial(orchestrator.resume, each.id, steal=steal),
+                    steal=steal,
+                    workflow=each.workflow,
+                    tally=tally,
+                )
+                for each in chosen
+            )
+            return await asyncio.gather(*following, return_exceptions=len(chosen) > 1)
+
+    try:
+        endings = until_stopped(work)
+    except Stopped as stopped:
+        view.end()
+        return _stopped(invocation, session, stopped, config)
+    finally:
+        view.end()
+    if invocation.flags.dry_run:
+        rows = [{"id": each.id, "workflow": each.workflow, "status": each.status} for each in _ended(endings)]
+        invocation.output.records(rows, ["id", "workflow", "status"], dry_run=True)
+        return 0
+    return _show_all(invocation, endings, single=len(ids) == 1)
+
+
+async def _chosen(orchestrator: Orchestrator, ids: Sequence[str]) -> list[Execution]:
+    store = orchestrator.store
+    if ids:
+        found = [await store.get_execution(id) for id in ids]
+        return list({each.key: each for each in found}.values())
+    folder = orchestrator.launcher.registration.folder
+    interrupted = await store.interrupted()
+    # Those of live processes on this host are not interrupted; of others the takeover itself finds out.
+    return [
+        each for each in interrupted if each.owner is None or look_at(folder, each.owner) is not Life.ALIVE
+    ]
+
+
+def _ended(endings: Sequence[Ending | BaseException]) -> list[Ending]:
+    return [each for each in endings if isinstance(each, Ending)]
+
+
+def _show_all(invocation: Invocation, endings: Sequence[Ending | BaseException], *, single: bool) -> int:
+    if single:
+        for ending in _ended(endings):
+            show(invocation, ending)
+        return _ended(endings)[0].exit_code
+    codes = []
+    for each in endings:
+        if isinstance(each, Ending):
+            codes.append(each.exit_code)
+            if invocation.output.is_table:
+                tell(each, invocation, resume=resume_command(each.id, invocation))
+        else:
+            codes.append(report(each, invocation))
+    if not invocation.output.is_table:
+        invocation.output.records([each.record() for each in _ended(endings)], ["id", "workflow", "status"])
+    elif not endings:
+        invocation.say("nothing is interrupted")
+    return common_code(codes)
+
+
+def common_code(codes: Sequence[int]) -> int:
+    """The exit code of several: 0 when all is well, theirs when they agree, else 10."""
+    if not codes:
+        return 0
+    return codes[0] if len(set(codes)) == 1 else PARTLY

@@ -8,13 +8,11 @@ but whose lease has not run out is waited for, with the seconds left on the scre
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from holdfast.cli.endings import Ending, ending_of
 from holdfast.cli.views.lines import View
@@ -29,52 +27,8 @@ if TYPE_CHECKING:
     from holdfast.orchestrator import Orchestrator
 
 T = TypeVar("T")
-_LAST_WORDS_S = 0.3
 _GROWN_S = 2.0
 """A lease that has this much more left than a second ago was renewed: its owner lives."""
-
-
-class Stopped(BaseException):
-    """The person or the system stopped the command; `number` is the signal, `endings` what became of the runs."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-def until_stopped(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run `work` on a new event loop; `Stopped` when Ctrl-C or SIGTERM ended it, after it has cleaned up."""
-    return asyncio.run(_until_stopped(work))
-
-
-async def _until_stopped(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    asked: list[int] = []
-
-    def stop(number: int) -> None:
-        asked.append(number)
-        if len(asked) == 1 and task is not None:
-            task.cancel()
-        elif len(asked) > 1:
-            # At once: bodies are killed by the cancellation of their tasks, what is not written stays unwritten.
-            loop.call_later(_LAST_WORDS_S, os._exit, 128 + asked[0])
-            for each in asyncio.all_tasks():
-                each.cancel()
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        loop.add_signal_handler(number, stop, number)
-    try:
-        return await work()
-    except asyncio.CancelledError:
-        if asked:
-            raise Stopped(asked[0]) from None
-        raise
-    finally:
-        for number, handler in before.items():
-            loop.remove_signal_handler(number)
-            signal.signal(number, handler)
 
 
 @dataclass(slots=True)
@@ -98,7 +52,6 @@ class Session:
     def __init__(self, orchestrator: Orchestrator, view: View) -> None:
         self.orchestrator = orchestrator
         self._view = view
-        self._began = time.monotonic()
         self.started: dict[str, str] = {}
 
     async def follow(
@@ -106,22 +59,21 @@ class Session:
         claim: Callable[[], Awaitable[Running | Execution]],
         *,
         steal: bool,
-        workflow: str | None = None,
-        tally: Tally | None = None,
+        workflow: str,
+        tally: Tally,
     ) -> Ending:
         """Get hold of an execution with `claim` and stay with it to its end."""
         began = time.monotonic()
         running = await claim() if steal else await self._patiently(claim)
         already = isinstance(running, Execution) and running.status.is_final
-        name = workflow or (running.workflow if isinstance(running, Execution) else "")
-        self.started[running.id] = name
+        self.started[running.id] = workflow
         outcome = await self.orchestrator.outcome(running)
         return ending_of(
             running.id,
-            name,
+            workflow,
             outcome,
             seconds=time.monotonic() - began,
-            repeated=tally.repeated if tally else 0,
+            repeated=tally.repeated,
             already=already,
         )
 
@@ -147,19 +99,18 @@ class Session:
 
 
 def orchestrator_for(
-    config: Config, *, view: View, wait: timedelta, tally: Tally | None = None
+    config: Config, *, view: View, wait: timedelta, tally: Tally, migrate: bool = True
 ) -> Orchestrator:
-    """An orchestrator as configured, which migrates the store unless that is switched off."""
+    """An orchestrator as configured. With `migrate` it makes the store, unless that is switched off."""
     from holdfast.orchestrator import Orchestrator
 
     def observe(progress: Progress) -> None:
-        if tally is not None:
-            tally.note(progress)
+        tally.note(progress)
         view.note(progress)
 
     migrations = config.storage.migrations
     # A store in memory is always new: without migrating it there would be nothing to run on.
-    migrate = config.storage.type == "memory" or (migrations.enabled and migrations.auto_run)
+    migrate = config.storage.type == "memory" or (migrate and migrations.enabled and migrations.auto_run)
     return Orchestrator(config, events=observe, lease=config.worker.lease, wait=wait, migrate=migrate)
 
 
@@ -175,5 +126,3 @@ def resume_command(id: str, invocation: Invocation) -> str:
         if value is not None:
             words += [name, value]
     return " ".join(words)
-
-

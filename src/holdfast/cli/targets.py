@@ -43,7 +43,7 @@ def read_target(target: str, words: Sequence[str], given: Mapping[str, Any], fol
 
 
 def load_python(target: str, folder: Path) -> Workflow[Any, Any]:
-    """The workflow that `FILE.py:NAME` or `MODULE:NAME` means; code that does not load is `InvalidDefinition`."""
+    """The workflow that `FILE.py:NAME` or `MODULE:NAME` means; `InvalidDefinition` if it does not load."""
     from holdfast.programs import python_workflow
 
     try:
@@ -75,18 +75,20 @@ def read_input(option: str | None, stdin: TextIO, folder: Path) -> dict[str, Any
         try:
             text = (folder / option[1:]).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise InvalidUsage(f"{option[1:]} can not be read", where="--input", fix="check the file") from error
+            raise InvalidUsage(
+                f"{option[1:]} can not be read", where="--input", fix="check the file"
+            ) from error
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(
-            f"--input is not JSON: {error}", where="--input", fix="write --input '{\"name\": \"value\"}'"
+            f"--input is not JSON: {error}", where="--input", fix='write --input \'{"name": "value"}\''
         ) from error
     if not isinstance(value, dict):
         raise InvalidInput(
             f"--input is a {type(value).__name__}, not an object",
             where="--input",
-            fix="write --input '{\"name\": \"value\"}'",
+            fix='write --input \'{"name": "value"}\'',
         )
     return value
 
@@ -103,7 +105,9 @@ def _yaml(path: Path, shown: str, words: Sequence[str], given: Mapping[str, Any]
         name, equals, text = word.partition("=")
         if not equals:
             raise InvalidUsage(
-                f"{word!r} is no input", where=f"run {shown}", fix="write inputs as name=value, or --input JSON"
+                f"{word!r} is no input",
+                where=f"run {shown}",
+                fix="write inputs as name=value, or --input JSON",
             )
         schema = properties.get(name)
         values[name] = _by_schema(name, text, schema if isinstance(schema, dict) else {})
@@ -150,7 +154,9 @@ def _python(
             if not name:
                 takes = ", ".join(parameters) or "nothing"
                 raise InvalidInput(
-                    f"{word!r} is one argument too many", where=f"run {shown}", fix=f"{workflow.name} takes {takes}"
+                    f"{word!r} is one argument too many",
+                    where=f"run {shown}",
+                    fix=f"{workflow.name} takes {takes}",
                 )
         values[name] = _by_annotation(name, text, parameters[name])
     # Decoded as the parameters say and encoded again: the same call made in code has the same input.

@@ -150,6 +150,7 @@ class Migrations:
     enabled: bool = _setting(True, "boolean", "whether the schema is checked and migrated at all")
     auto_run: bool = _setting(True, "boolean", "whether `run` and `init` migrate by themselves")
     lock_timeout: timedelta = _duration(timedelta(seconds=60), "wait for another process's migration at most")
+    dir: Path | None = _setting(None, "path", "folder of your own migrations, applied with Holdfast's")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,9 +41,9 @@ class StreamEvent:
 class Streams:
     """The user's streams of a store. Example::
 
-        streams = Streams(store)
-        await streams.append("order-7", [("paid", {"cents": 900})], expect_version=3)
-        async for event in streams.tail("order-*", after=cursor): ...
+    streams = Streams(store)
+    await streams.append("order-7", [("paid", {"cents": 900})], expect_version=3)
+    async for event in streams.tail("order-*", after=cursor): ...
     """
 
     def __init__(self, store: Store) -> None:

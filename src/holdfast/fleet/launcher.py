@@ -3,46 +3,62 @@
 The launcher is where ownership, stored definitions and the engine meet. It knows which executions run in this
 process, so asking for one twice gives the same run; it starts children for the engine, by an id that follows
 from the parent, so that a parent that comes back finds its children again.
+
+Two things reach it from outside. While it holds executions it asks about once a second whether messages came
+for them or somebody took them, for those that write nothing themselves. And when the lease has run out, it
+stops all of them, registers anew, and goes on with those that nobody else has taken.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
+import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from weakref import WeakValueDictionary
 
 from holdfast.errors import (
     DefinitionChanged,
     ExecutionNotFound,
+    HoldfastError,
     IdTaken,
+    InvalidArgument,
+    LeaseLost,
+    OwnedElsewhere,
+    RetryLater,
     TooManyRecoveries,
     WorkflowNotFound,
 )
+from holdfast.fleet.cancelling import cancel, cancel_children
 from holdfast.fleet.ownership import Claim, Registration, claim
 from holdfast.records.events import EventType
 from holdfast.records.executions import Execution, ExecutionKey, ExecutionStatus, key_text
 from holdfast.records.workflows import StoredDefinition
 from holdfast.store import codec
-from holdfast.store.drivers.base import Answer, NewExecution, Transition
+from holdfast.store.drivers.base import Answer, NewExecution, Post, Transition
 from holdfast.store.journal import Entry, Holding
 from holdfast.store.rows import moment
 from holdfast.store.store import Store
 from holdfast.workflows.driving import Drive, Outcome, Parent
-from holdfast.workflows.engine import ChildEnd, Engine, ExecutionRuntime
+from holdfast.workflows.engine import ChildEnd, Engine, ExecutionRuntime, shown
 from holdfast.workflows.failures import describe
 from holdfast.workflows.program import Program
 from holdfast.workflows.progress import Observer
-from holdfast.workflows.replay import History
+from holdfast.workflows.replay import History, arguments_changed
 
 MAX_RECOVERIES = 10
 LOCAL_QUEUE = "local"
 """The queue of executions that a person runs here: no worker elsewhere claims them."""
 _ID_BYTES_MAX = 255
 _POLL_S = 1.0
+_WATCH_S = (0.7, 1.0)
+_COME_BACK_S = (0.1, 5.0)
 
 FindProgram = Callable[[str, str | None, StoredDefinition | None], Awaitable[Program]]
 """Name, version, and the definition that asks: the program to run as its child."""
@@ -72,6 +88,17 @@ class Origin:
     trigger: str = "api"
     started_by: str | None = None
     parent: Parent | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse here what some database would refuse later, in a batch with the writes of others."""
+        if self.id is not None and (self.id != self.id.strip() or self.id.startswith("@")):
+            raise InvalidArgument(f"{self.id!r} can not be an id", fix="no spaces around it, and no @ first")
+        for what, text in (("id", self.id), ("queue", self.queue), *(("tag", tag) for tag in self.tags)):
+            if text is not None and not (text.isprintable() and 1 <= len(text.encode()) <= _ID_BYTES_MAX):
+                raise InvalidArgument(
+                    f"{text[:60]!r} can not be {'an id' if what == 'id' else f'a {what}'}",
+                    fix=f"use 1 to {_ID_BYTES_MAX} bytes of printable text",
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +131,16 @@ class Launcher:
         self.engine = Engine(
             store.journal, store.driver, children=self, observer=observer, sleep_max_s=sleep_max_s
         )
+        self.registration.on_lapse = self._lapsed
         self._running: dict[ExecutionKey, Running] = {}
+        self._held: dict[ExecutionKey, Holding] = {}
+        self._turns: WeakValueDictionary[ExecutionKey, asyncio.Lock] = WeakValueDictionary()
         self._stored: set[bytes] = set()
         self._clock_offset = timedelta(0)
+        self._watch: asyncio.TimerHandle | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._returning: asyncio.Task[None] | None = None
+        self._lapses = 0
 
     async def open(self) -> None:
         """Register, and learn the database's clock."""
@@ -116,13 +150,29 @@ class Launcher:
 
     async def close(self) -> None:
         """Stop what runs, hand it back, and leave. Safe twice."""
-        tasks = [running.task for running in self._running.values()]
+        self.registration.on_lapse = None
+        if self._watch is not None:
+            self._watch.cancel()
+        tasks: list[asyncio.Task[Outcome] | asyncio.Task[None]] = [
+            running.task for running in self._running.values()
+        ]
+        tasks.extend(task for task in (self._looking, self._returning) if task is not None)
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
         self.engine.close()
         await self.registration.stop()
+
+    def running(self, key: ExecutionKey) -> Running | None:
+        """The run of an execution in this process, if it is here."""
+        return self._running.get(key)
+
+    async def cancel(self, execution: Execution, *, reason: str = "") -> bool:
+        """See `cancelling.cancel`; an execution of this process hears of it at once."""
+        done = await cancel(self.store, self.registration, execution, reason=reason)
+        await self._look_after(self._held)
+        return done
 
     # Starting and going on.
 
@@ -132,9 +182,18 @@ class Launcher:
         The start is durable when this returns. Raises `IdTaken` when the id stands for another workflow or
         input, `DefinitionChanged` when it stands for another definition of the same.
         """
-        await self._store_definition(program.definition)
         key = new_key()
         id_ = origin.id or key_text(key)
+        async with self._turn(key):
+            running = await self._begin(program, input, origin, key, id_)
+        return running or await self._existing(id_, program, fingerprint(program.definition.name, input))
+
+    async def _begin(
+        self, program: Program, input: bytes, origin: Origin, key: ExecutionKey, id_: str
+    ) -> Running | None:
+        """Start an execution; None when its id exists."""
+        await self._store_definition(program.definition)
+        await self._registered()
         definition = program.definition
         mark = fingerprint(definition.name, input)
         holding = Holding(key, id_, self.store.tenant, epoch=1)
@@ -147,11 +206,9 @@ class Launcher:
         )  # fmt: skip
         journal = self.store.journal
         placed = await journal.place(holding, input)
-        answer = await journal.append(
-            Entry(holding, EventType.EXECUTION_STARTED, payload=placed, create=new)
-        )
+        answer = await journal.append(Entry(holding, EventType.EXECUTION_STARTED, payload=placed, create=new))
         if answer is Answer.RECORDED:
-            return await self._existing(id_, program, mark)
+            return None
         return self._launch(program, holding, History(), input, parent, resumed=False)
 
     async def _existing(self, id: str, program: Program, mark: bytes) -> Running | Execution:
@@ -187,26 +244,36 @@ class Launcher:
 
         Raises `OwnedElsewhere`, `NotResumable`, and what loading its code raises.
         """
-        known = self._running.get(execution.key)
-        if known is not None:
-            return known
+        async with self._turn(execution.key):
+            return self._running.get(execution.key) or await self._resume(execution, steal, None)
+
+    def _turn(self, key: ExecutionKey) -> asyncio.Lock:
+        """Held while an execution is taken here, so that two callers do not take it from each other."""
+        return self._turns.setdefault(key, asyncio.Lock())
+
+    async def _resume(self, execution: Execution, steal: bool, above: ExecutionRuntime | None) -> Running:
+        await self._registered()
         definition = await self.store.get_definition(execution.definition)
         if definition is None:
             raise WorkflowNotFound(
                 f"the definition {execution.definition.hex()[:12]} of execution {execution.id} is not stored"
             )
         program = self._load(definition)
-        taken = await claim(self.store, self.registration, execution, steal=steal)
+        # Ours, but not running here: a run that could not hand it back has left it.
+        ours = execution.owner is not None and execution.owner == self.registration.boot
+        taken = await claim(self.store, self.registration, execution, steal=steal or ours)
         parent = None
         if execution.parent is not None:
-            parent = Parent(execution.parent, await self._parent_path(execution))
-        return await self._go_on(program, taken, parent)
+            parent = Parent(execution.parent, await self._parent_path(execution), above)
+        history = await self._take_up(taken, parent)
+        return self._launch(program, taken.holding, history, history.input or b"", parent, resumed=True)
 
     async def _parent_path(self, execution: Execution) -> str:
         rows = await self.store.driver.fetch("executions.parent_path", execution.key)
         return str(rows[0][0])
 
-    async def _go_on(self, program: Program, taken: Claim, parent: Parent | None) -> Running:
+    async def _take_up(self, taken: Claim, parent: Parent | None) -> History:
+        """Read what an earlier owner wrote, and note that the execution has changed hands."""
         holding = taken.holding
         # A new statement after the commit of the takeover: it sees all that the old owner wrote.
         history = History.read(await self.store.driver.fetch("events.history", holding.key))
@@ -216,10 +283,10 @@ class Launcher:
         placed = await self.store.journal.place(holding, codec.encode(why))
         self.store.journal.append_soon(Entry(holding, kind, payload=placed))
         if taken.recoveries > MAX_RECOVERIES:
-            await self._dead_letter(holding, taken.recoveries)
-        return self._launch(program, holding, history, history.input or b"", parent, resumed=True)
+            await self._dead_letter(holding, taken.recoveries, parent)
+        return history
 
-    async def _dead_letter(self, holding: Holding, recoveries: int) -> None:
+    async def _dead_letter(self, holding: Holding, recoveries: int, parent: Parent | None) -> None:
         error = TooManyRecoveries(
             f"execution {holding.id} was taken over {recoveries} times without a new result", id=holding.id
         )
@@ -230,6 +297,7 @@ class Launcher:
                 EventType.EXECUTION_FAILED,
                 payload=placed,
                 transition=Transition(ExecutionStatus.FAILED, final=True),
+                post=Post(parent.key, bytes(holding.key), "child", parent.path, None) if parent else None,
             )
         )
         raise error
@@ -244,15 +312,116 @@ class Launcher:
         *,
         resumed: bool,
     ) -> Running:
-        runtime = ExecutionRuntime(self.engine, holding, history, clock_offset=self._clock_offset)
-        drive = Drive(
-            runtime, lambda r: program.execute(r, input), annotation=program.annotation, parent=parent
-        )
-        task = asyncio.get_running_loop().create_task(drive.run())
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._drive(program, holding, history, input, parent))
         running = Running(holding.id, holding.key, task, resumed)
         self._running[holding.key] = running
-        task.add_done_callback(lambda _: self._running.pop(holding.key, None))
+        self._held[holding.key] = holding
+        if self._watch is None:
+            self._watch = loop.call_later(random.uniform(*_WATCH_S), self._look_soon)
+
+        def ended(task: asyncio.Task[Outcome]) -> None:
+            self._running.pop(holding.key, None)
+            self._held.pop(holding.key, None)
+            if not task.cancelled():
+                task.exception()  # whoever awaits the run gets it; a run nobody awaits is told by its log
+
+        task.add_done_callback(ended)
         return running
+
+    async def _drive(
+        self, program: Program, holding: Holding, history: History, input: bytes, parent: Parent | None
+    ) -> Outcome:
+        """Run an execution here, also across a lapse of the lease."""
+        while True:
+            lapses = self._lapses
+            runtime = ExecutionRuntime(self.engine, holding, history, clock_offset=self._clock_offset)
+            drive = Drive(
+                runtime, lambda r: program.execute(r, input), annotation=program.annotation, parent=parent
+            )
+            self._held[holding.key] = holding
+            try:
+                outcome = await drive.run()
+            except LeaseLost:
+                if lapses == self._lapses:
+                    raise
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise asyncio.CancelledError from None  # it came with the lapse, and one of them was heard
+                await self._registered()
+                taken = await self._claim_again(holding)
+                history = await self._take_up(taken, parent)
+                holding = taken.holding
+            else:
+                if outcome.status is ExecutionStatus.CANCELLED:
+                    reason = str((outcome.error or {}).get("message", ""))
+                    await cancel_children(self.store, self.registration, holding.key, reason=reason)
+                return outcome
+            finally:
+                self._held.pop(runtime.holding.key, None)
+
+    async def _claim_again(self, lost: Holding) -> Claim:
+        """After a lapse: take an execution back; `LeaseLost` when somebody else has it or it has ended."""
+        execution = await self.store.execution_by_key(lost.key)
+        if execution is None or execution.epoch != lost.epoch or execution.status.is_final:
+            raise LeaseLost(f"execution {lost.id} was taken over while this process had no lease", id=lost.id)
+        try:
+            return await claim(self.store, self.registration, execution)
+        except OwnedElsewhere as error:
+            raise LeaseLost(f"execution {lost.id} was taken over by another owner", id=lost.id) from error
+
+    # What comes from outside.
+
+    def _look_soon(self) -> None:
+        self._watch = None
+        if self._held:
+            self._looking = asyncio.get_running_loop().create_task(self._look())
+
+    async def _look(self) -> None:
+        with suppress(
+            RetryLater
+        ):  # the next look may find the store again; nothing can be written until then
+            await self._look_after(self._held)
+        if self._held and self._watch is None:
+            self._watch = asyncio.get_running_loop().call_later(random.uniform(*_WATCH_S), self._look_soon)
+
+    async def _look_after(self, held: dict[ExecutionKey, Holding]) -> None:
+        """Ask once for all whether messages came, or somebody else has taken over."""
+        asked = dict(held)
+        if not asked:
+            return
+        driver = self.store.driver
+        keys = list(asked) if driver.dialect == "postgresql" else json.dumps([key.hex() for key in asked])
+        for key, epoch, wakes in await driver.fetch("executions.wakes", keys):
+            holding = asked[ExecutionKey(key)]
+            if epoch != holding.epoch:
+                holding.lose(LeaseLost(f"execution {holding.id} was taken over by another owner"))
+            else:
+                holding.saw_wakes(wakes)
+
+    def _lapsed(self) -> None:
+        """The lease ran out: stop everything, and come back as somebody else."""
+        self._lapses += 1
+        if self._returning is None:
+            self._returning = asyncio.get_running_loop().create_task(self._come_back())
+        for holding in list(self._held.values()):
+            holding.lose(LeaseLost(f"the lease of this process ran out while it ran execution {holding.id}"))
+
+    async def _registered(self) -> None:
+        """Wait until this process may take executions: at once, except after a lapse."""
+        if self._returning is not None:
+            await asyncio.shield(self._returning)
+
+    async def _come_back(self) -> None:
+        pause_s = _COME_BACK_S[0]
+        while True:
+            try:
+                await self.registration.start_over()
+            except HoldfastError:
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _COME_BACK_S[1])
+            else:
+                self._returning = None
+                return
 
     async def _store_definition(self, definition: StoredDefinition) -> None:
         if definition.hash not in self._stored:
@@ -265,27 +434,70 @@ class Launcher:
         self, parent: ExecutionRuntime, path: str, workflow: str, version: str | None, input: bytes
     ) -> ChildEnd:
         """See `Children.run`."""
-        asking = await self._definition_of(parent)
-        program = await self._find(workflow, version, asking)
-        end = Parent(parent.holding.key, path, parent)
-        origin = Origin(id=child_id(parent.execution_id, path), trigger="parent", parent=end)
-        child = await self.start(program, input, origin)
-        if isinstance(child, Execution):
+        id_ = child_id(parent.execution_id, path)
+        # Only a parent that comes back can have this child already, and it goes on by its stored definition.
+        child: Running | ChildEnd | None = None
+        if parent.history.last_seq:
+            child = await self._child_again(parent, path, id_, input)
+        if child is None:
+            asking = await self._definition_of(parent)
+            program = await self._find(workflow, version, asking)
+            end = Parent(parent.holding.key, path, parent)
+            origin = Origin(id=id_, trigger="parent", parent=end)
+            key = new_key()
+            async with self._turn(key):
+                child = await self._begin(program, input, origin, key, id_)
+            child = child or await self._child_again(parent, path, id_, input)
+        if child is None:
+            raise ExecutionNotFound(f"execution {id_!r} vanished while it was started", id=id_)
+        return child if isinstance(child, ChildEnd) else await self._end_of(child, parent, path, input)
+
+    async def _child_again(
+        self, parent: ExecutionRuntime, path: str, id_: str, input: bytes
+    ) -> Running | ChildEnd | None:
+        """The child as it is: running here now, or its end. None when there is none."""
+        while True:
+            child = await self.store.find_execution(id_)
+            if child is None:
+                return None
+            if child.parent != parent.holding.key:
+                parent.stop(IdTaken(f"execution {id_!r} exists and is no child of this one", id=id_))
+            if child.fingerprint != fingerprint(child.workflow, input):
+                rows = await self.store.driver.fetch("events.history", child.key)
+                parent.stop(arguments_changed(path, shown(rows[0][11]), shown(input)))
             if child.status.is_final:
                 return await self._read_end(child.key)
-            taken = await claim(self.store, self.registration, child)
-            child = await self._go_on(program, taken, end)
+            try:
+                async with self._turn(child.key):
+                    return self._running.get(child.key) or await self._resume(child, False, parent)
+            except TooManyRecoveries:
+                continue  # it has ended by that
+            except OwnedElsewhere:
+                # Somebody resumed the child by itself; when that owner dies, the child is ours to take.
+                await wait_for_end(self.store, id_, timeout_s=_POLL_S)
+
+    async def _end_of(self, child: Running, parent: ExecutionRuntime, path: str, input: bytes) -> ChildEnd:
+        """Wait for a child of this process; what stopped its run without ending it stops the parent's too."""
         try:
-            outcome = await child.task
+            outcome = await asyncio.shield(child.task)
         except asyncio.CancelledError:
-            if not child.task.done():
-                child.task.cancel()
-                await asyncio.wait([child.task])
+            task = asyncio.current_task()
+            if child.task.cancelled() and task is not None and not task.cancelling():
+                # Handed back by itself: so is the parent, which finds it again.
+                parent.stop(RetryLater(f"child {child.id} was interrupted", where=child.id))
+            child.task.cancel()
+            await asyncio.wait([child.task])
             raise
-        message = bytes(child.key)
+        except LeaseLost:
+            ended = await self._child_again(parent, path, child.id, input)
+            if ended is None or isinstance(ended, Running):
+                parent.stop(RetryLater(f"child {child.id} changed hands", where=child.id))
+            return ended
+        except HoldfastError as error:
+            parent.stop(error)
         if outcome.status is ExecutionStatus.WAITING:
-            return ChildEnd(None, None, message, until=outcome.until)
-        return ChildEnd(outcome.output, outcome.error, message)
+            return ChildEnd(None, None, bytes(child.key), until=outcome.until)
+        return ChildEnd(outcome.output, outcome.error, bytes(child.key))
 
     async def _definition_of(self, runtime: ExecutionRuntime) -> StoredDefinition | None:
         execution = await self.store.execution_by_key(runtime.holding.key)

@@ -1,10 +1,11 @@
 """Who runs an execution, and how another process takes it when that one is gone.
 
-A process registers under a random boot id, holds an operating system lock on a file named after it, and renews
-its lease from a thread and connection of its own. The execution's row names its owner and an epoch; taking it
-raises the epoch under the row's lock, and every later write of the old owner is refused by that number alone.
+A process registers under a random boot id, holds an operating system lock on a file named after it, and
+renews its lease from a thread and connection of its own. The execution's row names its owner and an epoch;
+taking it raises the epoch under the row's lock, and every later write of the old owner is refused by that
+number alone.
 
-Dead is an owner whose lease has run out by the database's clock, or whose lock file on this host can be locked:
+An owner is dead when its lease has run out by the database's clock, or its lock file on this host is free:
 the system gives a lock back only when its process is gone, so running again straight after `kill -9` does not
 wait. Names of hosts and process ids are for people and decide nothing.
 """
@@ -20,6 +21,7 @@ import stat
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,6 +37,7 @@ from holdfast.store.store import Store
 
 RENEWALS_PER_LEASE = 3
 _FOREVER = timedelta(days=36_500)
+_LEFTOVER_S = 86_400.0
 
 
 class Registration:
@@ -44,7 +47,9 @@ class Registration:
     to stop what it runs, since others may have taken it, and register anew before it takes anything again.
     """
 
-    def __init__(self, store: Store, *, lease: timedelta = timedelta(seconds=30), program: str = "run") -> None:
+    def __init__(
+        self, store: Store, *, lease: timedelta = timedelta(seconds=30), program: str = "run"
+    ) -> None:
         self._driver: Driver = store.driver
         self._lease = lease
         self._program = program
@@ -60,14 +65,20 @@ class Registration:
         """Register under a new boot id and begin to renew."""
         self.boot = BootId(secrets.token_bytes(16))
         self.lapsed = False
-        # The lock comes first: a row without a locked file would look like an owner on another host.
-        self._lock = _create_locked(self._folder / self.boot.hex()) if self._folder else None
+        if self._folder is not None:
+            _sweep(self._folder)
+            # The lock comes first: a row without a locked file would look like an owner on another host.
+            self._lock = _create_locked(self._folder / self.boot.hex())
         heartbeat = self._driver.heartbeat()
         lease = self._lease if heartbeat else _FOREVER
-        await self._driver.fetch(
-            "workers.register", self.boot, self._program, socket.gethostname(), os.getpid(),
-            lease if self._driver.dialect == "postgresql" else round(lease / timedelta(microseconds=1)),
-        )  # fmt: skip
+        try:
+            await self._driver.fetch(
+                "workers.register", self.boot, self._program, socket.gethostname(), os.getpid(),
+                lease if self._driver.dialect == "postgresql" else round(lease / timedelta(microseconds=1)),
+            )  # fmt: skip
+        except BaseException:
+            self._unlock()
+            raise
         if heartbeat is not None:
             self._stopping = threading.Event()
             self._thread = threading.Thread(
@@ -88,11 +99,14 @@ class Registration:
             with suppress(HoldfastError):  # the lease runs out by itself
                 await self._driver.fetch("workers.leave", self.boot)
                 await self._driver.fetch("workers.forget_dead")
+        self._unlock()
+        self.boot = BootId(b"")
+
+    def _unlock(self) -> None:
         if self._lock is not None and self._folder is not None:
             (self._folder / self.boot.hex()).unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = None
-        self.boot = BootId(b"")
 
     async def start_over(self) -> None:
         """After a lapse: come back under a new boot id."""
@@ -142,8 +156,8 @@ async def claim(
 ) -> Claim:
     """Make `execution` ours: its epoch rises, and its old owner's writes are refused from then on.
 
-    One transaction: lock the owner's row, look at its lease again, raise the epoch. The history has to be read
-    after this returns, in a new statement. `steal` takes it from a live owner too.
+    One transaction: lock the owner's row, look at its lease again, raise the epoch. The history has to be
+    read after this returns, in a new statement. `steal` takes it from a live owner too.
 
     Raises `OwnedElsewhere` (details: `lease_left_s`) for a live owner, `NotResumable` when it has ended.
     """
@@ -190,7 +204,10 @@ class Life(Enum):
 
 
 def look_at(folder: Path | None, boot: BootId) -> Life:
-    """Try the lock of an owner's file: the system gives it back only when the process is gone."""
+    """Try the lock of an owner's file: the system gives it back only when the process is gone.
+
+    The try is for a shared lock: two processes that look at once must not take each other for the owner.
+    """
     if folder is None:
         return Life.UNKNOWN
     try:
@@ -198,7 +215,7 @@ def look_at(folder: Path | None, boot: BootId) -> Life:
     except OSError:
         return Life.UNKNOWN
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return Life.ALIVE
     finally:
@@ -224,17 +241,37 @@ def owners_folder(store: Store) -> Path | None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
     if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
-        raise UnsupportedStorage(f"{folder} belongs to somebody else", fix="remove it, or set XDG_RUNTIME_DIR")
+        raise UnsupportedStorage(
+            f"{folder} belongs to somebody else", fix="remove it, or set XDG_RUNTIME_DIR"
+        )
     return folder
 
 
 def has_neighbours(folder: Path) -> bool:
-    """Whether more than one process has registered beside this store; a cheap look, for courtesy only."""
+    """Whether more than one process lives beside this store; a cheap look, for courtesy only."""
+    alive = 0
+    for boot in _boots(folder):
+        alive += look_at(folder, boot) is Life.ALIVE
+        if alive > 1:
+            return True
+    return False
+
+
+def _boots(folder: Path) -> list[BootId]:
     try:
-        with os.scandir(folder) as entries:
-            return sum(1 for _ in entries) > 1
-    except OSError:
-        return False
+        return [BootId(bytes.fromhex(name)) for name in os.listdir(folder) if len(name) == 32]
+    except (OSError, ValueError):
+        return []
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the files of processes that were killed so long ago that their leases are over as well."""
+    border = time.time() - _LEFTOVER_S
+    for boot in _boots(folder):
+        path = folder / boot.hex()
+        with suppress(OSError):
+            if path.stat().st_mtime < border and look_at(folder, boot) is Life.GONE:
+                path.unlink()
 
 
 def _create_locked(path: Path) -> int:

@@ -125,7 +125,15 @@ class Entry(Write):
         post: Post | None = None,
     ) -> None:
         inline, ref, body = payload or (None, None, None)
-        super().__init__(create=create, transition=transition, take=take, post=post, body=body)
+        # Spelled out instead of calling up: this runs once per step.
+        self.create = create
+        self.transition = transition
+        self.take = take
+        self.post = post
+        self.body = body
+        self.is_plain = (
+            create is None and transition is None and take is None and post is None and body is None
+        )
         self.holding = holding
         self.fields = (
             type, path, generation, ordinal, attempt, result, duration_us, input_digest, input, inline, ref,
@@ -179,7 +187,8 @@ class Journal:
             self._soon = None
         task, self._task = self._task, None
         if task is not None:
-            await task
+            # A caller that loses patience must not take the flusher along, with what was handed over.
+            await asyncio.shield(task)
 
     def append(self, entry: Entry) -> asyncio.Future[Answer]:
         """Hand over an entry; the future is answered after the commit.
@@ -188,8 +197,7 @@ class Journal:
         lost against a message). Raises `LeaseLost`, the data error that refused this entry alone, or
         `RetryLater` when the store stayed out of reach. Cancelling the caller does not take the entry back.
         """
-        waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        entry.waiter = waiter
+        entry.waiter = waiter = asyncio.Future[Answer]()
         if self._task is None:
             waiter.set_exception(StoreUnavailable("the journal is closed", fix="open the store first"))
             return waiter
@@ -243,7 +251,10 @@ class Journal:
                 self._idle = loop.create_future()
                 await self._idle
                 continue
-            await asyncio.sleep(0)
+            if self._driver.flushes_here:
+                # Those who were just answered hand in their next entry first, so that batches stay whole. A
+                # database with a processor of its own is better kept busy with smaller ones.
+                await asyncio.sleep(0)
             entries = self._take_batch()
             if entries:
                 await self._send(entries)
@@ -325,6 +336,9 @@ class Journal:
                 if entry.holding.lost is not None:
                     _refuse(entry, entry.holding.lost)
                     continue
+                if entry.holding.delayed is not None:
+                    entry.holding.delayed.append(entry)  # its row is locked: behind those that found out
+                    continue
                 entry.number()
                 await self._send([entry])
         else:
@@ -340,6 +354,8 @@ class Journal:
                 waiter = entry.waiter
                 if waiter is not None and not waiter.done():
                     waiter.set_result(answer)
+                if answer is Answer.RECORDED and entry.holding.next_seq == entry.event.seq + 1:
+                    entry.holding.next_seq = entry.event.seq  # not used: the next entry leaves no gap
             elif answer is Answer.BUSY:
                 busy.setdefault(entry.holding, []).append(entry)
             elif answer is Answer.WOKEN:

@@ -1,7 +1,7 @@
 """Filters, sorting and keyset pages as SQL: one table, AND of `column op value`, one sort column plus key.
 
-A query is written as people write it, `status:failed workflow:report started:>2h -queue:slow`, parsed once and
-turned into a statement whose values are bound. Whatever needs a join, an OR or an aggregate is a named
+A query is written as people write it, `status:failed workflow:report started:>2h -queue:slow`, parsed once
+and turned into a statement whose values are bound. Whatever needs a join, an OR or an aggregate is a named
 statement in a `.sql` file instead.
 """
 
@@ -20,7 +20,7 @@ from holdfast.records.executions import ExecutionStatus
 
 LIMIT_MAX = 1_000
 _WORD = re.compile(r'(-?)([a-z]+):("[^"]*"|\S+)|(\S+)')
-_TEXT_COLUMNS = {"status": "status", "workflow": "workflow", "queue": "queue", "version": "version", "id": "id"}
+_TEXT_COLUMNS = {name: name for name in ("status", "workflow", "queue", "version", "id")}
 _TIME_COLUMNS = {"started": "created_at", "finished": "finished_at"}
 _COLUMNS = (
     "key, id, tenant_id, workflow, version, definition, fingerprint, status, queue, priority, due_at, owner, "
@@ -112,8 +112,8 @@ def executions_page(
         values.append(_bound(dialect, condition.value))
         clauses.append(f"{condition.column} {condition.op} {mark}{len(values)}")
     values.append(limit)
-    text = f"SELECT {_COLUMNS} FROM {table} WHERE {' AND '.join(clauses)} ORDER BY key DESC LIMIT {mark}{len(values)}"
-    return text, values
+    text = f"SELECT {_COLUMNS} FROM {table} WHERE {' AND '.join(clauses)} ORDER BY key DESC"
+    return f"{text} LIMIT {mark}{len(values)}", values
 
 
 def _bound(dialect: str, value: Any) -> Any:

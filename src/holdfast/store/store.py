@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -42,6 +43,7 @@ class StoreOptions:
     retry_on_conflict: int = 5
     retry_backoff: timedelta = timedelta(milliseconds=50)
     migrate_lock_timeout: timedelta = timedelta(seconds=60)
+    migrations_folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class Store:
         self.journal.start()
 
     async def _check_schema(self, migrate: bool) -> None:
-        known = migrations.load(self.driver.dialect)
+        known = migrations.load(self.driver.dialect, self.options.migrations_folder)
         async with self.driver.migrations() as session:
             if migrate:
                 if await migrations.pending(session, known):
@@ -98,8 +100,10 @@ class Store:
 
     async def close(self) -> None:
         """Write what the journal still holds, then disconnect. Safe twice."""
-        await self.journal.close()
-        await self.driver.close()
+        try:
+            await self.journal.close()
+        finally:
+            await self.driver.close()
 
     async def __aenter__(self) -> Store:
         await self.open()
@@ -188,7 +192,12 @@ class Store:
         `query` is in the query language of `holdfast.store.query`. Raises `InvalidArgument`.
         """
         text, values = executions_page(
-            self.driver.dialect, self.driver.schema, self.tenant, parse_query(query), before=before, limit=limit
+            self.driver.dialect,
+            self.driver.schema,
+            self.tenant,
+            parse_query(query),
+            before=before,
+            limit=limit,
         )
         return [execution_of(row) for row in await self.driver.fetch_text(text, *values)]
 
@@ -270,7 +279,7 @@ class Store:
         return [workflow_of(row) for row in await self.driver.fetch("workflows.versions", self.tenant, name)]
 
     async def list_workflows(self) -> list[dict[str, Any]]:
-        """Every name that was registered or ever ran: its newest definition, and how many executions it has."""
+        """Every name that was registered or ever ran: its newest definition, and its executions counted."""
         rows = await self.driver.fetch("workflows.list", self.tenant)
         columns = ("name", "version", "kind", "updated_at", "registered_versions", "executions")
         return [dict(zip(columns, (*row[:3], moment(row[3]), *row[4:]), strict=True)) for row in rows]

@@ -9,7 +9,7 @@ order and is refused.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Collection, Coroutine
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar, overload
@@ -43,14 +43,17 @@ class Branch:
         Raises `UnnamedBranch` from a foreign task and `DefinitionChanged` when the recorded history has
         another name under this number.
         """
-        if asyncio.current_task() is not self.task:
+        task = asyncio.current_task()
+        if task is not self.task:
             raise UnnamedBranch(f"{name!r} was called from a task that gather or scope did not start")
+        if self.runtime.fatal is not None or (task is not None and task.cancelling()):
+            self.runtime.refuse_while_stopping()
         self.calls += 1
         count = self.names.get(name, 0) + 1
         self.names[name] = count
         own = name if count == 1 else f"{name}#{count}"
         runtime = self.runtime
-        if runtime.history.saved:
+        if runtime.history.last_seq:
             try:
                 runtime.history.check_call(self.path, self.calls, own)
             except HoldfastError as error:
@@ -83,7 +86,11 @@ async def scope(name: str) -> AsyncIterator[None]:
         return
     if not name or "/" in name or "#" in name:
         raise InvalidArgument(f"{name!r} can not name a scope", fix="use letters, digits, - and _")
-    inner = Branch(branch.runtime, branch.inner(name), asyncio.current_task())
+    task = asyncio.current_task()
+    if task is not branch.task and f"{name}/" in branch.names:
+        # Which of two tasks came first is chance, and the second would be named by it.
+        raise UnnamedBranch(f"another task opened scope {name!r} already", fix="give each its own name")
+    inner = Branch(branch.runtime, branch.inner(name), task)
     token = current.set(inner)
     try:
         yield
@@ -91,38 +98,53 @@ async def scope(name: str) -> AsyncIterator[None]:
         current.reset(token)
 
 
-# fmt: off
 @overload
 async def gather(a: Awaitable[T1], b: Awaitable[T2], /) -> tuple[T1, T2]: ...
 @overload
 async def gather(a: Awaitable[T1], b: Awaitable[T2], c: Awaitable[T3], /) -> tuple[T1, T2, T3]: ...
 @overload
-async def gather(a: Awaitable[T1], b: Awaitable[T2], c: Awaitable[T3], d: Awaitable[T4], /) -> tuple[T1, T2, T3, T4]: ...
+async def gather(
+    a: Awaitable[T1], b: Awaitable[T2], c: Awaitable[T3], d: Awaitable[T4], /
+) -> tuple[T1, T2, T3, T4]: ...
 @overload
-async def gather(a: Awaitable[T1], b: Awaitable[T2], c: Awaitable[T3], d: Awaitable[T4], e: Awaitable[T5], /) -> tuple[T1, T2, T3, T4, T5]: ...
+async def gather(
+    a: Awaitable[T1], b: Awaitable[T2], c: Awaitable[T3], d: Awaitable[T4], e: Awaitable[T5], /
+) -> tuple[T1, T2, T3, T4, T5]: ...
 @overload
 async def gather(*calls: Awaitable[T]) -> tuple[T, ...]: ...
-# fmt: on
 async def gather(*calls: Awaitable[Any]) -> tuple[Any, ...]:
     """Await several steps or coroutines at once; the results in the order of the arguments.
 
     Every part is a branch of its own, named by its place. All parts run to their end, also when one fails,
     so that a second run finds the same results; then the failure that comes first in the order is raised.
+    What ends the whole run, such as `DefinitionChanged`, ends the other parts at once.
     Works outside a workflow too. Example::
 
         pages = await hf.gather(*[fetch(url) for url in urls])
     """
     branch = current.get()
     tasks = [asyncio.ensure_future(call) if branch is None else _start(branch, call) for call in calls]
-    if tasks:
-        try:
-            await asyncio.wait(tasks)
-        except asyncio.CancelledError:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-            raise
+    waiting = set(tasks)
+    try:
+        while waiting:
+            _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_EXCEPTION)
+            if branch is not None and branch.runtime.fatal is not None:
+                await _stop(waiting)
+                raise branch.runtime.fatal
+    except asyncio.CancelledError:
+        await _stop(tasks)
+        raise
+    failures = [task.exception() for task in tasks]  # all are looked at, or asyncio complains of the others
+    for failure in failures:
+        if failure is not None:
+            raise failure
     return tuple(task.result() for task in tasks)
+
+
+async def _stop(tasks: Collection[asyncio.Future[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _start(branch: Branch, call: Awaitable[Any]) -> asyncio.Future[Any]:

@@ -41,13 +41,6 @@ class BudgetedInterpreter(TreeInterpreter):
             self.charge(self._cost(left))
         return super().visit_comparator(_with_values(node, left, right), value)
 
-    def visit_flatten(self, node: Any, value: Any) -> Any:
-        """Flatten one level, having paid for the result."""
-        base = self.visit(node["children"][0], value)
-        if isinstance(base, list):
-            (sum(len(each) if isinstance(each, list) else 1 for each in base))
-        return super().visit_flatten(_with_values(node, base), value)
-
     def visit_multi_select_list(self, node: Any, value: Any) -> Any:
         """Build a list; what it stands for when written out counts, not its references."""
         return self._paid(super().visit_multi_select_list(node, value))

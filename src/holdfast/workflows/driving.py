@@ -1,9 +1,10 @@
 """Drives one owned execution to an end, a suspension or a stop, and writes which one it was.
 
-The program runs in a task of its own. Three things can end it from outside: a message in the inbox (cancel),
-the loss of the execution, and the end of the process (Ctrl-C), which hands the execution back so that the next
-run goes on at once. A program that does nothing but wait longer than it may is suspended by a compare-and-set
-on `wakes`: a message that came in between is read first.
+Three things can end a program from outside: a message in the inbox (cancel), the loss of the execution, and
+the end of the process (Ctrl-C), which hands the execution back so that the next run goes on at once. Each
+cancels the task, but only while the program itself is at work: the end of a run, once it is being written, is
+never torn. A program that does nothing but wait longer than it may is suspended by a compare-and-set on
+`wakes`: a message that came in between is read first.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from holdfast.workflows.failures import describe
 
 Program = Callable[[ExecutionRuntime], Awaitable[object]]
 SETTLE_S = 0.02
-"""How long nothing may move before an execution counts as waiting: lets finished branches start their next step."""
+"""How long nothing may move before an execution counts as waiting: finished branches go on first."""
+_READ_AGAIN_S = (0.05, 2.0)
+_WORTH_SUSPENDING = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,7 @@ class Drive:
         self._cancel: tuple[bytes, dict[str, Any]] | None = None
         self._suspended: datetime | None = None
         self._handed_back = False
+        self._at_work = False  # whether the task may be cancelled: the program runs, nothing final is written
         self._reading: asyncio.Task[None] | None = None
         self._settling: asyncio.TimerHandle | None = None
         self._suspending: asyncio.Task[None] | None = None
@@ -105,6 +109,8 @@ class Drive:
             return await self._work()
         finally:
             runtime.holding.on_wake = None
+            # A step that the program left behind in a task of its own must not write after the end.
+            runtime.holding.lose(LeaseLost(f"execution {runtime.execution_id} does not run here any more"))
             for helper in (self._reading, self._suspending):
                 if helper is not None and not helper.done():
                     helper.cancel()
@@ -113,20 +119,22 @@ class Drive:
 
     async def _work(self) -> Outcome:
         runtime = self._runtime
+        self._at_work = True
         try:
-            value = await self._program(runtime)
+            try:
+                value = await self._program(runtime)
+            finally:
+                self._at_work = False
             if runtime.history.results:
                 runtime.history.check_consumed()
         except asyncio.CancelledError:
             return await self._stopped()
-        except LeaseLost:
-            raise
         except HoldfastError as error:
-            if runtime.fatal is None and not isinstance(error, DefinitionChanged | RetryLater):
+            if runtime.is_sound and not isinstance(error, DefinitionChanged | RetryLater):
                 return await self._end_failed(describe_end(error))
             runtime.fatal = runtime.fatal or error
         except Exception as error:
-            if runtime.fatal is None:
+            if runtime.is_sound:
                 return await self._end_failed(describe(error))
         if runtime.holding.lost is not None:
             raise runtime.holding.lost
@@ -143,6 +151,10 @@ class Drive:
         if self._suspended is not None:
             self._uncancel()
             return self._outcome(ExecutionStatus.WAITING, until=self._suspended)
+        if (fatal := self._runtime.fatal) is not None:
+            self._uncancel()
+            await self._hand_back({"reason": "stopped", "error": describe(fatal)})
+            raise fatal
         if self.cancelled is not None:
             outcome = await self._end_cancelled()
             if self._cancel is None:
@@ -178,7 +190,8 @@ class Drive:
         await self._write_end(
             EventType.EXECUTION_CANCELLED, ExecutionStatus.CANCELLED, payload=placed, take=take
         )
-        return self._outcome(ExecutionStatus.CANCELLED, error={"type": "cancelled", "message": str(reason)})
+        message = str(reason.get("reason", "")) or "it was cancelled"
+        return self._outcome(ExecutionStatus.CANCELLED, error={"type": "cancelled", "message": message})
 
     async def _write_end(self, kind: EventType, status: ExecutionStatus, **fields: Any) -> None:
         holding, parent = self._runtime.holding, self._parent
@@ -209,19 +222,38 @@ class Drive:
 
     def _woken(self) -> None:
         if self._runtime.holding.lost is not None:
-            if self._task is not None:
-                self._task.cancel()
+            self._interrupt()
         elif self._reading is None or self._reading.done():
-            self._reading = asyncio.get_running_loop().create_task(self._read_inbox())
+            self._reading = asyncio.get_running_loop().create_task(self._read_until_heard())
+
+    def _interrupt(self) -> None:
+        """Stop the program. Once it has ended, writing its end decides, and tells of a lost execution."""
+        if self._at_work and self._task is not None:
+            self._task.cancel()
+
+    async def _read_until_heard(self) -> None:
+        pause_s = _READ_AGAIN_S[0]
+        while True:
+            try:
+                await self._read_inbox()
+            except RetryLater:
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _READ_AGAIN_S[1])
+            else:
+                self._look_quiet()  # a suspension waits until what has come is read
+                return
 
     async def _read_inbox(self) -> None:
-        rows = await self._runtime.engine.reader.fetch("inbox.read", self._runtime.holding.key)
-        for message, kind, _name, payload in rows:
-            if kind == "cancel" and self._cancel is None:
-                reason = codec.decode(payload, what="cancel message") if payload else {}
-                self._cancel = (bytes(message), reason if isinstance(reason, dict) else {})
-                if self._task is not None:
-                    self._task.cancel()
+        holding, seen = self._runtime.holding, -1
+        while seen != holding.wakes:  # a message may come behind the query that was under way
+            seen = holding.wakes
+            for message, kind, _name, payload in await self._runtime.engine.reader.fetch(
+                "inbox.read", holding.key
+            ):
+                if kind == "cancel" and self._cancel is None:
+                    reason = codec.decode(payload, what="cancel message") if payload else {}
+                    self._cancel = (bytes(message), reason if isinstance(reason, dict) else {})
+                    self._interrupt()
 
     # Suspending.
 
@@ -232,13 +264,15 @@ class Drive:
     def _settled(self) -> None:
         self._settling = None
         runtime = self._runtime
-        busy = self._suspending is not None and not self._suspending.done()
-        if runtime.parked and not runtime.active and not busy:
-            self._suspending = asyncio.get_running_loop().create_task(self._suspend())
-
-    async def _suspend(self) -> None:
-        runtime = self._runtime
+        if not self._at_work or not runtime.parked or runtime.active:
+            return
+        busy = any(task is not None and not task.done() for task in (self._suspending, self._reading))
         due = min(runtime.parked.values())
+        if not busy and due - runtime.now() > _WORTH_SUSPENDING:
+            self._suspending = asyncio.get_running_loop().create_task(self._suspend(due))
+
+    async def _suspend(self, due: datetime) -> None:
+        runtime = self._runtime
         seen = runtime.holding.wakes
         payload = codec.encode({"waiting": "timer", "until": due, "paths": sorted(runtime.parked)[:10]})
         transition = Transition(
@@ -247,22 +281,25 @@ class Drive:
             due_in=max(due - runtime.now(), timedelta(0)),
             expect_wakes=seen,
         )
-        answer = await runtime.engine.journal.append(
-            Entry(
-                runtime.holding,
-                EventType.EXECUTION_SUSPENDED,
-                payload=await runtime.engine.journal.place(runtime.holding, payload),
-                transition=transition,
+        try:
+            answer = await runtime.engine.journal.append(
+                Entry(
+                    runtime.holding,
+                    EventType.EXECUTION_SUSPENDED,
+                    payload=await runtime.engine.journal.place(runtime.holding, payload),
+                    transition=transition,
+                )
             )
-        )
+        except HoldfastError as error:
+            runtime.fatal = runtime.fatal or error
+            self._interrupt()
+            return
         if answer is Answer.WOKEN:
-            await self._read_inbox()
-            self._look_quiet()
+            await self._read_until_heard()
             return
         self._handed_back = True
         self._suspended = due
-        if self._task is not None:
-            self._task.cancel()
+        self._interrupt()
 
     def _outcome(self, status: ExecutionStatus, **fields: Any) -> Outcome:
         return Outcome(status=status, saved=self._runtime.replayed, run=self._runtime.run, **fields)

@@ -66,7 +66,7 @@ class Children(Protocol):
 
 
 class Engine:
-    """What all executions of a process share: the journal, the chance for jitter, and one watch on long steps."""
+    """What all executions of a process share: the journal, chance for jitter, and one watch on long steps."""
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class ExecutionRuntime:
             call.path, None, encoded, call.body, call.retry, call.timeout, call.annotation
         )
 
-    async def perform(
+    async def perform(  # noqa: PLR0915 - the hot path: each call it leaves out is a microsecond per step
         self,
         path: str,
         ordinal: int | None,
@@ -183,6 +183,8 @@ class ExecutionRuntime:
                     work = body(attempt)
                     value = await (work if timeout is None else _bounded(work, timeout, path))
                     result = codec.encode(value, annotation, what=path)
+                except asyncio.CancelledError as error:
+                    failure = _own_cancellation(error)
                 except Exception as error:
                     failure = error
                 finally:
@@ -232,8 +234,8 @@ class ExecutionRuntime:
     async def _arguments_differ(self, path: str, encoded: bytes) -> NoReturn:
         generation = self.history.generations.get(path, 0)
         rows = await self.engine.reader.fetch("events.input", self.holding.key, path, generation)
-        before = _shown(rows[0][0]) if rows else "(too large to keep)"
-        self.stop(arguments_changed(path, before, _shown(encoded)))
+        before = shown(rows[0][0]) if rows else "(too large to keep)"
+        self.stop(arguments_changed(path, before, shown(encoded)))
 
     async def _attempt_failed(
         self,
@@ -280,9 +282,7 @@ class ExecutionRuntime:
         self.run += 1
         self._tell(Happening.STEP_SKIPPED, path, 0)
 
-    async def sleep(
-        self, path: str, name: str, duration: timedelta, *, ordinal: int | None = None
-    ) -> None:
+    async def sleep(self, path: str, name: str, duration: timedelta, *, ordinal: int | None = None) -> None:
         """See `Runtime.sleep`."""
         recorded = self.history.results.pop(path, None)
         if recorded is not None:
@@ -312,19 +312,30 @@ class ExecutionRuntime:
             self._tell(Happening.TIMER_WAITING, path, 0, until=remaining_s)
         if limit_s is not None and remaining_s > limit_s:
             await self._park(path, due)
-        while remaining_s > 0:
-            await asyncio.sleep(min(remaining_s, 60.0))  # the clock may be set meanwhile
-            remaining_s = (due - self.now()).total_seconds()
+            return
+        self.active += 1  # a timer that is sat through keeps the execution here
+        try:
+            await self._until(due)
+        finally:
+            self.active -= 1
+            self._look_quiet()
 
-    async def _park(self, path: str, due: datetime) -> NoReturn:
-        """Too long to sit through: when nothing else moves, the execution is suspended."""
+    async def _park(self, path: str, due: datetime) -> None:
+        """Too long to sit through: when nothing else moves, the execution is suspended, which cancels this.
+
+        Returns when other branches kept the execution busy until `due`.
+        """
         self.parked[path] = due
         self._look_quiet()
         try:
-            await asyncio.get_running_loop().create_future()
+            await self._until(due)
         finally:
             del self.parked[path]
-        raise AssertionError("a parked branch ends by cancellation")
+
+    async def _until(self, due: datetime) -> None:
+        # In bounded rests, since the clock may be set meanwhile.
+        while (remaining_s := (due - self.now()).total_seconds()) > 0:  # noqa: ASYNC110 - no event tells of it
+            await asyncio.sleep(min(remaining_s, 60.0))
 
     async def child(self, path: str, name: str, workflow: str, version: str | None, input: object) -> Any:
         """See `Runtime.child`."""
@@ -351,12 +362,13 @@ class ExecutionRuntime:
             self._tell(Happening.CHILD_RUNNING, path, 1)
             began = time.monotonic_ns()
             end = await self.engine.children.run(self, path, workflow, version, encoded)
-            if end.until is not None:
+            while end.until is not None:
                 self.active -= 1
                 try:
                     await self._park(path, end.until)
                 finally:
                     self.active += 1
+                end = await self.engine.children.run(self, path, workflow, version, encoded)
             await self._write(
                 EventType.CHILD_COMPLETED if end.error is None else EventType.CHILD_FAILED,
                 path,
@@ -384,14 +396,29 @@ class ExecutionRuntime:
 
     async def _write(self, kind: EventType, path: str, **fields: Any) -> None:
         """Write one event of a step and wait until it is on disk."""
-        entry = Entry(
-            self.holding, kind, path, generation=self.history.generations.get(path, 0), **fields
-        )
+        entry = Entry(self.holding, kind, path, generation=self.history.generations.get(path, 0), **fields)
         if await self.engine.journal.append(entry) is Answer.RECORDED:
             self._stop_recorded(path)
 
     def _stop_recorded(self, path: str) -> NoReturn:
         self.stop(Conflict(f"step {path!r} has a result already", where=f"execution {self.execution_id}"))
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the program's own end counts: the execution is ours and nothing ended this run."""
+        return self.fatal is None and self.holding.lost is None
+
+    def refuse_while_stopping(self) -> None:
+        """Refuse a new call of a program that is being stopped; for the `finally` blocks it runs through.
+
+        An execution that is handed back or suspended goes on later, and what its clean-up recorded now would
+        stand in its history too early. One that is being cancelled for good may clean up.
+        """
+        if self.fatal is not None:
+            raise self.fatal
+        task = asyncio.current_task()
+        if task is not None and task.cancelling() and getattr(self.drive, "cancelled", None) is None:
+            raise asyncio.CancelledError
 
     def now(self) -> datetime:
         """The database's time as well as this process knows it."""
@@ -421,9 +448,20 @@ class ExecutionRuntime:
             self.engine.observer(Progress(kind, self.execution_id, path, attempt, duration, error, until))
 
 
-def _shown(encoded: bytes) -> str:
+def shown(encoded: bytes) -> str:
+    """Recorded arguments for an error message, cut to a readable length."""
     text = repr(codec.decode(encoded))
     return text if len(text) <= SHOWN_CHARACTERS_MAX else text[:SHOWN_CHARACTERS_MAX] + "…"
+
+
+def _own_cancellation(error: asyncio.CancelledError) -> Exception:
+    """A body that ends as cancelled though nobody cancelled it has failed; else the cancellation goes on."""
+    task = asyncio.current_task()
+    if task is None or task.cancelling():
+        raise error
+    failure = StepFailed("the body was cancelled by something it awaited")
+    failure.__cause__ = error
+    return failure
 
 
 async def _bounded(work: Awaitable[object], timeout: timedelta, path: str) -> object:

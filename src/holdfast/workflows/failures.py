@@ -13,7 +13,7 @@ _CUT = " … [cut]"
 
 
 def error_type(error: BaseException) -> str:
-    """The name that `retry.on` compares: `timeout`, a step kind's own word such as `exit`, or the class name."""
+    """What `retry.on` compares: `timeout`, a step kind's own word such as `exit`, or the class name."""
     own = getattr(error, "retry_type", None)
     if isinstance(own, str):
         return own

@@ -9,17 +9,21 @@ checked.
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import inspect
 import re
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Generic, ParamSpec, Protocol, TypedDict, TypeVar, get_type_hints
 
 from holdfast.durations import Duration, parse_duration
 from holdfast.errors import InvalidArgument, InvalidInput, NoApp
+from holdfast.records.executions import ExecutionStatus
 from holdfast.store import codec
 from holdfast.workflows import branches
 from holdfast.workflows.branches import Branch
@@ -31,6 +35,8 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,199}")
+THREADS_MAX = 64
+"""Bodies of plain functions that run at once in a process."""
 _PLAIN = (int, str, float, bool, type(None), Any)
 
 
@@ -190,12 +196,19 @@ class Step(Generic[P, R_co]):
         try:
             if self._is_async:
                 return await self.fn(*args, **kwargs)  # type: ignore[misc, no-any-return]
-            return await asyncio.to_thread(self.fn, *args, **kwargs)  # type: ignore[arg-type]
+            call = functools.partial(copy_context().run, self.fn, *args, **kwargs)
+            return await asyncio.get_running_loop().run_in_executor(_threads(), call)  # type: ignore[arg-type]
         finally:
             branches.current.reset(token)
 
     def __repr__(self) -> str:
         return f"<step {self.name}>"
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    """Threads of their own: bodies that hang must not keep a closing store from its threads."""
+    return ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="holdfast-step")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,9 +223,24 @@ class StartOptions:
 class Handle(Protocol[R_co]):
     """A started execution; awaiting it gives its result."""
 
-    id: str
+    @property
+    def id(self) -> str:
+        """The execution's id."""
+        ...
 
-    def __await__(self) -> Any: ...
+    def __await__(self) -> Generator[Any, None, R_co]: ...
+
+    async def result(self) -> R_co:
+        """Wait for the end; raises `ExecutionFailed` or `ExecutionCancelled` when it ended so."""
+        ...
+
+    async def status(self) -> ExecutionStatus:
+        """Where it stands now."""
+        ...
+
+    async def cancel(self, reason: str = "") -> None:
+        """Ask it to stop for good."""
+        ...
 
 
 class Starter(Protocol):
@@ -232,9 +260,7 @@ class Workflow(Generic[P, R]):
     waits for the result. `fn` is the bare function.
     """
 
-    def __init__(
-        self, fn: Callable[P, Awaitable[R]], *, name: str, version: str, starter: Starter
-    ) -> None:
+    def __init__(self, fn: Callable[P, Awaitable[R]], *, name: str, version: str, starter: Starter) -> None:
         if not _NAME.fullmatch(name):
             raise InvalidArgument(f"{name!r} can not name a workflow", fix="use letters, digits, . - and _")
         if not inspect.iscoroutinefunction(fn):
@@ -251,23 +277,32 @@ class Workflow(Generic[P, R]):
         self, *, id: str | None = None, queue: str | None = None, tags: tuple[str, ...] | list[str] = ()
     ) -> Workflow[P, R]:
         """The same workflow with options for the execution it starts; the same id is the same execution."""
-        other: Workflow[P, R] = Workflow(
-            self.fn, name=self.name, version=self.version, starter=self._starter
-        )
-        other._options = replace(self._options, id=id, queue=queue or "default", tags=tuple(tags))
+        other = copy.copy(self)
+        other._options = StartOptions(id=id, queue=queue or "default", tags=tuple(tags))
         return other
 
-    async def start(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+    async def start(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Start an execution and return its handle; awaiting the handle gives the result.
 
         Raises `NoApp` when the app is not open, `IdTaken` when the id belongs to another input.
         """
-        return await self._starter.start_workflow(self, args, kwargs, self._options)
+        if branches.current.get() is not None:
+            raise InvalidArgument(
+                f"workflow {self.name} was started inside a workflow: every run would start it again",
+                fix=f"call it: `await {self.name}(…)`, or several with gather; that makes it a child",
+            )
+        handle: Handle[R] = await self._starter.start_workflow(self, args, kwargs, self._options)
+        return handle
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run it: as a child in a workflow, else as an execution of the app, to its result."""
         branch = branches.current.get()
         if branch is not None:
+            if self._options != StartOptions():
+                raise InvalidArgument(
+                    f"workflow {self.name} is a child here; its id and queue follow from its parent",
+                    fix="call it without options",
+                )
             path, ordinal = branch.call(self.name)
             result: R = await branch.runtime.descend(
                 path, ordinal, self.name, None, self.signature.encode(args, kwargs), self.signature.result

@@ -274,7 +274,10 @@ class _Run:
                     fix="check the field's name, or give a default: ${{ … || '' }}",
                     kind="expression",
                 )
-        return {name: value if isinstance(value, str) else json_text(value) for name, value in values.items()}
+        return {
+            name: value if isinstance(value, str) else json_text(value)
+            for name, value in sorted(values.items())
+        }
 
     async def _fail(self, step: StepDefinition, path: str, error: BodyFailed) -> NoReturn:
         """Record a step that fails before it can run; the engine raises its `StepFailed`."""

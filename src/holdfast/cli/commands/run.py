@@ -11,7 +11,6 @@ from holdfast.cli.context import Invocation
 from holdfast.cli.declare import Command
 
 if TYPE_CHECKING:
-    from holdfast.cli.endings import Ending
     from holdfast.cli.targets import Target
     from holdfast.config.schema import Config
 
@@ -23,7 +22,7 @@ STORES = ("in-memory", "memory", "sqlite", "postgres", "postgresql")
 @click.argument("arguments", nargs=-1, metavar="[ARGS…]")
 @click.option("--input", "given", metavar="JSON|@FILE|-", help="the input as a JSON object")
 @click.option("--id", "id_", metavar="ID", help="the execution with this id: go on with it, or start it")
-@click.option("--new", is_flag=True, help="start a new execution, even if one of the same input is unfinished")
+@click.option("--new", is_flag=True, help="start a new execution, whatever is unfinished")
 @click.option("--steal", is_flag=True, help="take the execution over, even from a live owner")
 @click.option(
     "--wait", metavar="DURATION", default="10m", show_default=True,
@@ -34,7 +33,7 @@ STORES = ("in-memory", "memory", "sqlite", "postgres", "postgresql")
     help="kind of store, instead of the configured one: in-memory, sqlite or postgres",
 )  # fmt: skip
 @click.pass_obj
-def command(
+def command(  # noqa: PLR0913 - each is one flag
     invocation: Invocation,
     target: str,
     arguments: tuple[str, ...],

@@ -1,9 +1,9 @@
 """What the happenings of a run add up to: a few rows, however many steps there are.
 
 A row stands for one step, or for all steps that differ only in a number (`fetch[0]`, `fetch[1]`, `fetch#2`).
-Up to `ITEMS_SHOWN` of them are kept one by one; of more, only counts and what is active right now, so that ten
-thousand items cost as much as ten. Noting a happening is a few dictionary operations on the event loop of the
-engine; everything that formats is done when something is painted.
+Up to `ITEMS_SHOWN` of them are kept one by one; of more, only counts and what is active right now, so that
+ten thousand items cost as much as ten. Noting a happening is a few dictionary operations on the event loop
+of the engine; everything that formats is done when something is painted.
 """
 
 from __future__ import annotations
@@ -136,17 +136,6 @@ class Board:
         else:
             self.saved += state is State.SAVED
             row.ended = now
-            item.seconds = now - item.began if progress.duration is None else progress.duration.total_seconds()
-
-
-def seconds_text(seconds: float) -> str:
-    """A length of time for people: `3 ms`, `0.2 s`, `1 min 5 s`, `2 h 3 min`."""
-    if seconds < 0.1:
-        return f"{max(seconds, 0) * 1000:.0f} ms"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+            item.seconds = (
+                now - item.began if progress.duration is None else progress.duration.total_seconds()
+            )

@@ -9,7 +9,8 @@ import json
 import time
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from holdfast.cli.views.board import ACTIVE, ITEMS_SHOWN, Board, Item, Row, State, seconds_text
+from holdfast.cli.output import one_line, seconds_text
+from holdfast.cli.views.board import ACTIVE, Board, Item, Row, State
 from holdfast.workflows.progress import Happening, Progress
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ SIGNS = {
     State.WAITING: "⏸",
 }
 _EVERY_S = 1.0
-_REMARK_MAX = 200
 
 
 class View(Protocol):
@@ -141,7 +141,7 @@ class Lines:
         """See `View.end`."""
         for board in self._boards.values():
             for row in board.rows.values():
-                if row.items is None:
+                if row.items is None and row.active:
                     self._stream.write(f"  {row_text(row)}\n")
         self._boards.clear()
         self._stream.flush()
@@ -189,15 +189,8 @@ def row_text(row: Row) -> str:
     return f"{sign} {row.key} ×{row.total:,}  {', '.join(parts)}"
 
 
-def one_line(text: str, most: int = _REMARK_MAX) -> str:
-    """`text` on one line without control characters, cut to `most` characters."""
-    flat = "".join(each if each.isprintable() else " " for each in text)
-    flat = " ".join(flat.split())
-    return flat if len(flat) <= most else flat[: most - 1] + "…"
-
-
 def view_for(invocation: Invocation, *, several: bool = False) -> View:
-    """The view that --progress asks for; by default a tree on a terminal, lines in a pipe, none with --json."""
+    """The view of --progress; by default a tree on a terminal, lines in a pipe, none with --json."""
     form = invocation.flags.progress
     stream = invocation.stderr
     if form == "auto":
@@ -209,6 +202,3 @@ def view_for(invocation: Invocation, *, several: bool = False) -> View:
     if form == "json":
         return JsonLines(stream)
     return Lines(stream, several=several) if form == "plain" else Silent()
-
-
-__all__ = ["ITEMS_SHOWN", "JsonLines", "Lines", "Silent", "View", "item_text", "one_line", "row_text", "view_for"]

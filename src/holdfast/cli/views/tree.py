@@ -1,4 +1,4 @@
-"""A run as a tree that is painted in place on a terminal, ten times a second at most and only when it changed.
+"""A run as a tree, painted in place on a terminal: ten times a second at most, and only when it changed.
 
 What fits is shown: rows that have ended are folded away first, from the top.
 """

@@ -200,6 +200,8 @@ class Driver(Executor, Protocol):
     """The quoted schema that statements name; empty where a database has none."""
     shared: bool
     """Whether another process can see this store: false for memory."""
+    flushes_here: bool
+    """Whether a flush competes with this process for its processor, as an embedded database does."""
 
     async def open(self) -> None:
         """Connect. Creates nothing unless the driver was made with `create=True`; `NoStore` otherwise."""

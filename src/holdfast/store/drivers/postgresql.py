@@ -1,8 +1,8 @@
 """PostgreSQL: a pool for reads and transactions, and one dedicated connection for the journal.
 
 READ COMMITTED is asked for explicitly. Every setting of ours is local to a transaction, so a connection goes
-back to the pool without a reset query, and nothing leaks behind a pooler. Statements name their schema, so the
-search path does not matter.
+back to the pool without a reset query, and nothing leaks behind a pooler. Statements name their schema, so
+the search path does not matter.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import asyncpg
 
-from holdfast.errors import PoolTimeout, StoreUnavailable, UnknownOutcome
+from holdfast.errors import HoldfastError, PoolTimeout, RetryLater, StoreUnavailable, UnknownOutcome
 from holdfast.records.executions import ExecutionKey
 from holdfast.store.drivers.base import Batch, Heartbeat, Isolation, Reply, Row, Transaction
 from holdfast.store.drivers.postgresql_errors import is_connection_lost, translate, translated
@@ -57,7 +57,7 @@ class PostgresqlOptions:
     max_lifetime: timedelta = timedelta(minutes=30)
     connect_timeout: timedelta = timedelta(seconds=10)
     statement_timeout: timedelta = timedelta(seconds=30)
-    tls: TlsOptions = TlsOptions()
+    tls: TlsOptions = field(default_factory=TlsOptions)
 
     @property
     def place(self) -> str:
@@ -83,6 +83,7 @@ class PostgresqlDriver:
     """A store in one schema of a PostgreSQL database."""
 
     dialect: Literal["sqlite", "postgresql"] = "postgresql"
+    flushes_here = False
     shared = True
 
     def __init__(self, options: PostgresqlOptions, *, clock_shift: timedelta = timedelta(0)) -> None:
@@ -231,18 +232,23 @@ class PostgresqlDriver:
             raise translate(error, "commit") from error
 
     async def flush(self, batch: Batch) -> list[Reply]:
-        """See `Driver.flush`. After any error the connection is dropped and the next call opens another."""
+        """See `Driver.flush`. After an error that is not the data's the next call opens a new connection."""
         if self._journal is None:
             self._journal = await self._open_journal()
         journal = self._journal
         try:
             return await journal.write(batch, self._timeout_s)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-            if isinstance(error, asyncpg.PostgresError) and not is_connection_lost(error):
-                raise translate(error, "journal flush") from error  # rolled back by the server
-            self._journal = None
-            await _close_quietly(journal.connection)
-            raise UnknownOutcome("the connection was lost during a flush", where=self.options.place) from error
+            failure: HoldfastError
+            if is_connection_lost(error):
+                failure = UnknownOutcome("the connection was lost during a flush", where=self.options.place)
+            else:
+                failure = translate(error, "journal flush")  # rolled back by the server, or never sent
+            if isinstance(failure, RetryLater):
+                # The next try may find another server behind the name, such as the one that took over.
+                self._journal = None
+                await _close_quietly(journal.connection)
+            raise failure from error
         except asyncio.CancelledError:
             # asyncpg has sent a cancel request; the connection's state is not worth finding out.
             self._journal = None
@@ -252,9 +258,14 @@ class PostgresqlDriver:
     async def _open_journal(self) -> PostgresqlFlush:
         if not self._opened:
             raise StoreUnavailable("the store is not open", fix="open it first: `async with …`")
-        flush = PostgresqlFlush(await self.connect(_JOURNAL_SETTINGS), self._sql)
-        with translated("preparing the journal's statements"):
-            await flush.prepare()
+        connection = await self.connect(_JOURNAL_SETTINGS)
+        flush = PostgresqlFlush(connection, self._sql)
+        try:
+            with translated("preparing the journal's statements"):
+                await flush.prepare()
+        except BaseException:
+            connection.terminate()
+            raise
         return flush
 
     async def put_payload(self, execution: ExecutionKey, digest: bytes, tenant: str, body: bytes) -> None:
@@ -314,5 +325,3 @@ async def _close_quietly(connection: Any) -> None:
         await connection.close(timeout=2)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
         connection.terminate()
-
-

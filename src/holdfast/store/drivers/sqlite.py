@@ -3,7 +3,7 @@
 WAL with `synchronous=FULL`: a commit is on disk when it returns. All writing goes through one connection in
 one thread, so writers inside a process queue up in order instead of fighting for the lock; processes that
 share the file take turns by SQLite's own lock within the busy timeout. Memory is the same driver with one
-connection that reads as well.
+connection that reads as well, so that a reader there sees what an open transaction has written.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import apsw
 
-from holdfast.errors import StoreUnavailable
+from holdfast.errors import InvalidData, StoreUnavailable
 from holdfast.records.executions import BootId, ExecutionKey
 from holdfast.store.drivers import sqlite_place
 from holdfast.store.drivers.base import Batch, Heartbeat, Isolation, Reply, Row, Transaction
@@ -56,6 +56,7 @@ class SqliteDriver:
     """A store in one SQLite file; `path` None is a store in memory that ends with the process."""
 
     dialect: Literal["sqlite", "postgresql"] = "sqlite"
+    flushes_here = True
     schema = ""
 
     def __init__(
@@ -287,5 +288,7 @@ def _query(connection: apsw.Connection, text: str, args: tuple[Any, ...], timeou
     except apsw.Error as error:
         failure = translate(error, "statement")
         raise (ConnectionDead(failure) if is_deadly(error) else failure) from error
+    except (TypeError, ValueError, OverflowError) as error:  # apsw's own checks, before SQLite sees the value
+        raise InvalidData("a value does not fit its column", where="statement") from error
     finally:
         connection.set_progress_handler(None)

@@ -14,13 +14,14 @@ from typing import Any
 
 import apsw
 
-from holdfast.errors import UnknownOutcome
+from holdfast.errors import InvalidData, UnknownOutcome
 from holdfast.store.drivers.base import Answer, Batch, Post, Reply, Transition, Write
 from holdfast.store.drivers.sqlite_errors import is_deadly, primary_code, translate
 from holdfast.store.drivers.sqlite_threads import ConnectionDead
 from holdfast.store.sql import Statements
 
 _CHUNKS = (64, 16, 4, 1)
+_UNBINDABLE = (UnicodeError, OverflowError)  # lone surrogates, integers over 64 bits: SQLite never saw them
 _FENCE_KEYS = (1, 8, 64, 512)
 _WRITTEN = Reply(Answer.WRITTEN, 0)
 _Fence = dict[bytes, tuple[int, int, str]]  # key -> epoch, wakes, tenant
@@ -44,15 +45,17 @@ class SqliteFlush:
             return self._transact(connection, batch, self._write_all)
         except apsw.ConstraintError:
             pass
-        except apsw.Error as error:
+        except (apsw.Error, *_UNBINDABLE) as error:
             raise self._failure(error, "journal flush") from error
         try:
             return self._transact(connection, batch, self._write_each)
-        except apsw.Error as error:
+        except (apsw.Error, *_UNBINDABLE) as error:
             raise self._failure(error, "journal flush") from error
 
     @staticmethod
-    def _failure(error: apsw.Error, where: str) -> Exception:
+    def _failure(error: Exception, where: str) -> Exception:
+        if not isinstance(error, apsw.Error):
+            return InvalidData(f"a value can not be stored ({type(error).__name__})", where=where)
         translated = translate(error, where)
         translated.__cause__ = error
         if not is_deadly(error):

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from typing import Any, TypeVar, TypeVarTuple
 
 import apsw
 
@@ -34,9 +34,7 @@ class ConnectionThread:
         self._thread = Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
-    def submit(
-        self, function: Callable[[apsw.Connection, Unpack[Ts]], T], *args: Unpack[Ts]
-    ) -> asyncio.Future[T]:
+    def submit(self, function: Callable[[apsw.Connection, *Ts], T], *args: *Ts) -> asyncio.Future[T]:
         """Queue `function(connection, *args)`; the future belongs to the running loop.
 
         Raises `StoreUnavailable` after `close` and in a forked child, whose copy of the connection would

@@ -35,6 +35,11 @@ FROM {schema}.executions
 WHERE tenant_id = $1 AND finished_at IS NULL AND parent IS NULL AND status IN ('running', 'ready')
 ORDER BY key
 
+-- name: executions.unfinished_children
+SELECT key, id, tenant_id, workflow, version, definition, fingerprint, status, queue, priority, due_at, owner,
+       epoch, recoveries, wakes, parent, created_at, finished_at
+FROM {schema}.executions WHERE parent = $1 AND finished_at IS NULL ORDER BY key
+
 -- name: executions.lock
 -- Taken after the owner's row, always in that order.
 SELECT owner, epoch, recoveries, status, wakes FROM {schema}.executions WHERE key = $1 FOR NO KEY UPDATE

@@ -7,7 +7,8 @@ FROM executions WHERE tenant_id = ?1 AND id = ?2
 -- Two at most: enough to find an id by the beginning that nothing else has. Ids compare byte by byte.
 SELECT key, id, tenant_id, workflow, version, definition, fingerprint, status, queue, priority, due_at, owner,
        epoch, recoveries, wakes, parent, created_at, finished_at
-FROM executions WHERE tenant_id = ?1 AND id >= ?2 AND substr(id, 1, length(?2)) = ?2 ORDER BY id LIMIT 2
+FROM executions WHERE tenant_id = ?1 AND id >= ?2 AND id < ?2 || char(1114111) AND substr(id, 1, length(?2)) = ?2
+ORDER BY id LIMIT 2
 
 -- name: executions.by_key
 SELECT key, id, tenant_id, workflow, version, definition, fingerprint, status, queue, priority, due_at, owner,
@@ -34,6 +35,11 @@ SELECT key, id, tenant_id, workflow, version, definition, fingerprint, status, q
 FROM executions
 WHERE tenant_id = ?1 AND finished_at IS NULL AND parent IS NULL AND status IN ('running', 'ready')
 ORDER BY key
+
+-- name: executions.unfinished_children
+SELECT key, id, tenant_id, workflow, version, definition, fingerprint, status, queue, priority, due_at, owner,
+       epoch, recoveries, wakes, parent, created_at, finished_at
+FROM executions WHERE parent = ?1 AND finished_at IS NULL ORDER BY key
 
 -- name: executions.lock
 -- BEGIN IMMEDIATE is the lock.

@@ -6,7 +6,7 @@ SELECT {now}
 WITH bytes AS MATERIALIZED (
     SELECT m.tbl_name AS name, s.pgsize
     FROM sqlite_schema m JOIN dbstat s ON s.name = m.name
-    WHERE s.aggregate
+    WHERE s.aggregate = TRUE
 )
 SELECT 'executions', (SELECT count(*) FROM executions), (SELECT coalesce(sum(b.pgsize), 0) FROM bytes b WHERE b.name = 'executions')
 UNION ALL

@@ -1,0 +1,197 @@
+"""Everything about one execution, for `executions show`: facts, steps on a time line, its end, the way on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from holdfast.cli.endings import Ending, ending_of
+from holdfast.cli.output import one_line, seconds_text
+from holdfast.cli.reading import execution_record
+from holdfast.events.log import EventLog
+from holdfast.events.steps import read_steps
+from holdfast.fleet.launcher import read_outcome
+from holdfast.records.executions import Execution, ExecutionStatus, Step, StepStatus
+
+if TYPE_CHECKING:
+    from holdfast.cli.context import Invocation
+    from holdfast.store.store import Store
+
+STEPS_SHOWN = 40
+_BAR = 30
+_VALUE_MAX = 300
+_SIGNS = {
+    StepStatus.COMPLETED: "✔",
+    StepStatus.FAILED: "✖",
+    StepStatus.SKIPPED: "↷",
+    StepStatus.RUNNING: "▸",
+    StepStatus.RETRYING: "↻",
+    StepStatus.WAITING: "⏸",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Portrait:
+    """What is known about one execution."""
+
+    execution: Execution
+    ending: Ending
+    input: Any
+    steps: Sequence[Step]
+    tags: tuple[str, ...]
+    trigger: str
+    started_by: str | None
+
+    @property
+    def way_on(self) -> str | None:
+        """The command that goes on with it, or watches it; None when it has ended."""
+        match self.execution.status:
+            case ExecutionStatus.READY | ExecutionStatus.WAITING | ExecutionStatus.PAUSED:
+                return f"holdfast resume {self.execution.id}"
+            case ExecutionStatus.RUNNING:
+                return f"holdfast executions tail {self.execution.id}"
+            case _:
+                return None
+
+    def record(self) -> dict[str, Any]:
+        """The JSON form. Steps are counted; `executions steps` lists them."""
+        counts: dict[str, int] = {}
+        for step in self.steps:
+            counts[str(step.status)] = counts.get(str(step.status), 0) + 1
+        return {
+            **execution_record(self.execution),
+            "tags": list(self.tags),
+            "trigger": self.trigger,
+            "started_by": self.started_by,
+            "input": self.input,
+            "output": self.ending.output,
+            "error": self.ending.error,
+            "steps": counts,
+            "next": self.way_on,
+        }
+
+
+async def read_portrait(store: Store, id: str) -> Portrait:
+    """Read it all; `ExecutionNotFound`."""
+    execution = await store.get_execution(id)
+    tags, trigger, started_by = await store.execution_details(execution.key)
+    first = await EventLog(store).page(execution, limit=1)
+    steps = await read_steps(store, execution, values=False)
+    ending = Ending(id=execution.id, workflow=execution.workflow, status=str(execution.status))
+    if execution.status.is_final:
+        outcome = await read_outcome(store, execution.key)
+        ending = ending_of(execution.id, execution.workflow, outcome, seconds=0.0)
+    return Portrait(execution, ending, first[0].payload if first else None, steps, tags, trigger, started_by)
+
+
+def draw(portrait: Portrait, invocation: Invocation) -> str:
+    """The page for a person."""
+    execution, ending = portrait.execution, portrait.ending
+    facts: list[tuple[str, str]] = [
+        ("id", execution.id),
+        ("workflow", f"{execution.workflow} {execution.version}"),
+        ("status", _status(portrait)),
+        (
+            "started",
+            f"{_time(execution.created_at)}{f' by {portrait.started_by}' if portrait.started_by else ''}",
+        ),
+    ]
+    if execution.finished_at is not None and execution.duration is not None:
+        took = seconds_text(execution.duration.total_seconds())
+        facts.append(("finished", f"{_time(execution.finished_at)}, after {took}"))
+    if execution.recoveries:
+        facts.append(("taken over", f"{execution.recoveries} times since its last result"))
+    if portrait.tags:
+        facts.append(("tags", ", ".join(portrait.tags)))
+    facts.append(("input", _value(portrait.input)))
+    if ending.status == "completed":
+        facts.append(("output", _value(ending.output)))
+    lines = [f"{name:<10}  {value}" for name, value in facts]
+    lines += _error(ending)
+    lines += ["", *_steps(portrait, gantt=invocation.stdout.isatty())]
+    if portrait.way_on is not None:
+        lines += ["", f"go on with: {portrait.way_on}"]
+    return "\n".join(lines)
+
+
+def _status(portrait: Portrait) -> str:
+    due = portrait.execution.due_at
+    if portrait.execution.status is ExecutionStatus.WAITING and due is not None:
+        return f"waiting until {_time(due)}"
+    if portrait.execution.status is ExecutionStatus.READY:
+        return "ready (was interrupted; nobody runs it)"
+    return str(portrait.execution.status)
+
+
+def _error(ending: Ending) -> list[str]:
+    if ending.error is None:
+        return []
+    error = ending.error
+    step = f" in step {error['step']}" if error.get("step") else ""
+    lines = [f"{'error':<10}  {error.get('type')}{step}: {one_line(str(error.get('message', '')), 1000)}"]
+    details = error.get("details")
+    if isinstance(details, dict):
+        for name, value in details.items():
+            shown = str(value).rstrip().splitlines()[-10:] or [""]
+            lines += [
+                f"  {name:<8}  {one_line(shown[0])}",
+                *(f"{'':12}{one_line(each)}" for each in shown[1:]),
+            ]
+    trace = error.get("trace")
+    lines += [f"{'':12}{each}" for each in trace] if isinstance(trace, list) else []
+    return lines
+
+
+def _steps(portrait: Portrait, *, gantt: bool) -> list[str]:
+    steps = list(portrait.steps)
+    if not steps:
+        return ["no steps yet"]
+    shown = steps
+    if len(steps) > STEPS_SHOWN:
+        # What did not go well comes first, then the beginning.
+        telling = [step for step in steps if step.status is not StepStatus.COMPLETED]
+        chosen = {id(step) for step in [*telling, *steps][:STEPS_SHOWN]}
+        shown = [step for step in steps if id(step) in chosen]
+    start = portrait.execution.created_at
+    end = portrait.execution.finished_at or max(
+        (moment for step in steps for moment in (step.started_at, step.finished_at) if moment), default=start
+    )
+    width = max(len(step.path) for step in shown)
+    lines = [_step(step, width, start, end, gantt) for step in shown]
+    if len(steps) > len(shown):
+        lines.append(f"… {len(steps) - len(shown):,} more: holdfast executions steps {portrait.execution.id}")
+    return lines
+
+
+def _step(step: Step, width: int, start: datetime, end: datetime, gantt: bool) -> str:
+    took = "" if step.duration is None else seconds_text(step.duration.total_seconds())
+    line = f"{_SIGNS[step.status]} {step.path:<{width}}  {took:>10}"
+    if gantt:
+        line += f"  {_bar(step, start, end)}"
+    if step.attempts > 1:
+        line += f"  {step.attempts} attempts"
+    if step.status not in (StepStatus.COMPLETED, StepStatus.FAILED):
+        line += f"  {step.status}"
+    if step.error is not None:
+        line += f"  {one_line(str(step.error.get('message', '')), 80)}"
+    return line.rstrip()
+
+
+def _bar(step: Step, start: datetime, end: datetime) -> str:
+    total_s = max((end - start).total_seconds(), 0.001)
+    began = max(((step.started_at or start) - start).total_seconds(), 0.0)
+    ended = ((step.finished_at or end) - start).total_seconds()
+    left = min(int(began / total_s * _BAR), _BAR - 1)
+    length = max(min(round((ended - began) / total_s * _BAR), _BAR - left), 1)
+    return f"|{' ' * left}{'█' * length}{' ' * (_BAR - left - length)}|"
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _value(value: Any) -> str:
+    return one_line(json.dumps(value, ensure_ascii=False, default=str), _VALUE_MAX)

@@ -1,0 +1,184 @@
+"""Processes that share a store are killed at random while a hundred executions run, until all are done."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.crash.harness import (
+    Tally,
+    Wrong,
+    await_state,
+    command,
+    finish,
+    go_on,
+    judge,
+    make_store,
+    read_ledger,
+    rerun,
+    seed_of_today,
+    start,
+)
+
+pytestmark = pytest.mark.crash
+
+EXECUTIONS = 100
+PROCESSES = 3
+KILLS = {"sample": 8, "all": 60}
+DRAIN_S = 60.0
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        found = f"sqlite:///{tmp_path / 'holdfast.db'}"
+    else:
+        found = str(request.getfixturevalue("fresh_postgres"))
+    make_store(found, tmp_path / "none.jsonl")
+    return found
+
+
+def work(url: str, ledger: Path, rest_s: float) -> subprocess.Popen[bytes]:
+    """One process that starts or goes on with every execution, in an order of its own, 12 at a time."""
+    return start(command(url, ledger, f"x*{EXECUTIONS}", rest=rest_s, at_once=12))
+
+
+def kill_at_random(url: str, ledger: Path, kills: int, chance: random.Random, tally: Tally) -> None:
+    """Kill one of the processes every now and then and start another; return when all have ended well."""
+    rest_s = 0.02 * kills / KILLS["sample"]  # long enough for every kill to find something running
+    team = [work(url, ledger, rest_s) for _ in range(PROCESSES)]
+    try:
+        for _ in range(kills):
+            pause_s = chance.uniform(0.2, 0.8)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                team[-1].wait(pause_s)  # or for as long as it takes it to end
+            place = chance.randrange(PROCESSES)
+            victim = team[place]
+            if victim.poll() is None:
+                victim.send_signal(signal.SIGKILL)
+                tally.add(kills=1)
+            elif victim.returncode:
+                finish(victim)
+            victim.communicate()
+            team[place] = work(url, ledger, rest_s)
+        deadline = time.monotonic() + DRAIN_S
+        for process in team:
+            finish(process)
+        if time.monotonic() > deadline:
+            raise Wrong("the executions did not drain within a minute")
+    finally:
+        for process in team:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+
+
+def test_random_kills_lose_nothing(
+    url: str, ledgers: Path, crash_scope: str, tally: Tally, request: pytest.FixtureRequest
+) -> None:
+    seed = seed_of_today()
+    ledger = ledgers / "ledger.jsonl"
+    ids = [f"x{n}" for n in range(EXECUTIONS)]
+    try:
+        kill_at_random(url, ledger, KILLS[crash_scope], random.Random(f"{seed}{url[:6]}"), tally)
+        tally.add(acknowledged_results_checked=judge(url, ledger, ids, finished=True))
+    except Wrong as wrong:
+        again = rerun("random_kills", seed=seed, scope=crash_scope)
+        pytest.fail(f"{request.node.name}: {wrong}\nagain: {again}", pytrace=False)
+    bodies = sum(kind == "body" for kind, *_ in read_ledger(ledger))
+    tally.add(bodies_interrupted=bodies - 11 * EXECUTIONS)  # one body of each execution fails by design
+    tally.require("kills", "acknowledged_results_checked", "bodies_interrupted")
+
+
+# A process that was taken for dead and was not.
+
+
+def overtake(url: str, ledger: Path, tally: Tally, **options: object) -> None:
+    """Stop a process inside a step, let its lease run out, finish its work elsewhere, and let it go on.
+
+    A body may still run before the late process notices; but nothing it does is acknowledged to its caller
+    or to be seen in the store. Raises `Wrong` otherwise.
+    """
+    late = start(command(url, ledger, "x", stop_at="fan2", **options))
+    try:
+        await_state(late.pid, "T")
+        end_leases(url)
+        go_on(url, ledger, "x")
+        judge(url, ledger, ["x"], finished=True)
+        before, lines = store_digest(url), len(read_ledger(ledger))
+        tally.add(owners_overtaken=1)
+        late.send_signal(signal.SIGCONT)
+        late.wait(30)
+        if store_digest(url) != before:
+            raise Wrong("the overtaken process wrote into the log")
+        if told := [line for line in read_ledger(ledger)[lines:] if line[0] != "body"]:
+            raise Wrong(f"the overtaken process was told {told}")
+        checked = judge(url, ledger, ["x"], finished=True, lines=lines)
+        tally.add(acknowledged_results_checked=checked)
+    except subprocess.TimeoutExpired:
+        raise Wrong("the overtaken process did not stop") from None
+    finally:
+        if late.poll() is None:
+            late.kill()
+        late.communicate()
+
+
+def end_leases(url: str) -> None:
+    """What time does to the lease of a process that stands still."""
+    if url.startswith("sqlite"):
+        import apsw
+
+        connection = apsw.Connection(url.removeprefix("sqlite:///"))
+        connection.set_busy_timeout(5000)
+        connection.execute("UPDATE workers SET lease_until = 1")
+        connection.close()
+        return
+    query(url, "UPDATE holdfast.workers SET lease_until = now() - interval '1 s'")
+
+
+def store_digest(url: str) -> list[tuple[object, ...]]:
+    """The whole log."""
+    text = "SELECT execution, seq, epoch, type, path FROM {} ORDER BY 1, 2"
+    if url.startswith("sqlite"):
+        import apsw
+
+        connection = apsw.Connection(url.removeprefix("sqlite:///"))
+        found = connection.execute(text.format("events")).fetchall()
+        connection.close()
+        return list(found)
+    return query(url, text.format("holdfast.events"))
+
+
+def query(url: str, text: str) -> list[tuple[object, ...]]:
+    import asyncio
+
+    import asyncpg
+
+    async def ask() -> list[tuple[object, ...]]:
+        connection = await asyncpg.connect(url)
+        try:
+            return [tuple(row) for row in await connection.fetch(text)]
+        finally:
+            await connection.close()
+
+    return asyncio.run(ask())
+
+
+def test_an_overtaken_process_changes_nothing(url: str, ledgers: Path, tally: Tally) -> None:
+    overtake(url, ledgers / "ledger.jsonl", tally)
+    tally.require("owners_overtaken", "acknowledged_results_checked")
+
+
+@pytest.mark.parametrize("plant", ["epoch-not-compared", "fence-removed"])
+def test_an_overtaken_process_without_a_fence_is_caught(
+    url: str, ledgers: Path, tally: Tally, plant: str
+) -> None:
+    with pytest.raises(Wrong):
+        overtake(url, ledgers / "ledger.jsonl", tally, plant=plant)
+    tally.add(plants_caught=1)
