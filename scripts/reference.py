@@ -21,6 +21,33 @@ import click
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 _NOTE = "<!-- Made by `python -m scripts.reference`; changes by hand are overwritten. -->\n"
+_CLI = """\
+Data goes to stdout, everything else to stderr. [Exit codes](exit-codes.md) and [error codes](errors.md) have
+pages of their own. An ID may be shortened to a unique beginning; `@last` is the newest execution.
+"""
+_CONFIGURATION = """\
+Read from {files} in the current folder (the first that is there), from the environment, and from `.env` and
+`.env.<profile>`. Strongest first: flag, `HOLDFAST_…` variable, `.env.<profile>`, `.env`, `profiles` block of
+the file, file, bare variable, default. `VAR_FILE` names a file that holds the value of `VAR`. In the file
+`${{VAR}}` and `${{VAR:-default}}` are filled in, and camelCase keys are read too. Durations need a unit (`30s`,
+`5m`, `12h`, `30d`). An unknown key is an error that names the nearest right one. `holdfast config show
+--origins` prints what is in effect and where it comes from.
+"""
+_LATER = """\
+## Known, without effect in this version
+
+Accepted with a note by `holdfast config validate`, so that a file written for a later version is not called
+wrong: {later}.
+"""
+_ERRORS = """\
+Every expected failure has a code that never changes. The command line prints code, cause, place and fix;
+`--json` gives the same as a problem document on stderr; in Python the code is `error.code`. `holdfast help
+HF2003` explains one, `holdfast help errors` lists all.
+"""
+_PYTHON = """\
+The names below are the public ones. `import holdfast` loads them when they are first used. Durations are
+`"30s"`, seconds as a number, or a `timedelta`. How to use them: [Python workflows](../how-to/write-python-workflows.md).
+"""
 
 
 def pages() -> dict[str, str]:
@@ -73,8 +100,7 @@ def cli_page() -> str:
 
     parts = [
         "# Command line\n",
-        "Data goes to stdout, everything else to stderr. [Exit codes](exit-codes.md) and [error codes](errors.md)\n"
-        "have pages of their own. An ID may be shortened to a unique beginning; `@last` is the newest execution.\n",
+        _CLI,
         "## Flags of every command\n",
         "They may stand before or behind the command. The variable in the last column does the same.\n",
     ]
@@ -139,12 +165,7 @@ def configuration_page() -> str:
 
     parts = [
         "# Configuration\n",
-        f"Read from {_listed(FILES)} in the current folder (the first that is there), from the environment, and\n"
-        "from `.env` and `.env.<profile>`. Strongest first: flag, `HOLDFAST_…` variable, `.env.<profile>`, `.env`,\n"
-        "`profiles` block of the file, file, bare variable, default. `VAR_FILE` names a file that holds the value\n"
-        "of `VAR`. In the file `${VAR}` and `${VAR:-default}` are filled in, and camelCase keys are read too.\n"
-        "Durations need a unit (`30s`, `5m`, `12h`, `30d`). An unknown key is an error that names the nearest\n"
-        "right one. `holdfast config show --origins` prints what is in effect and where it comes from.\n",
+        _CONFIGURATION.format(files=_listed(FILES)),
         "## Settings\n",
     ]
     rows = []
@@ -171,10 +192,7 @@ def configuration_page() -> str:
     parts.append("## Other spellings\n\nBehind these a bare integer is milliseconds.\n")
     parts.append(_table(("spelling", "setting"), [(f"`{k}`", f"`{v}`") for k, v in _named(ALIASES)]))
     later = ", ".join(f"`{path}`" for path in sorted(LATER))
-    parts.append(
-        "## Known, without effect in this version\n\nAccepted with a note by `holdfast config validate`, so that a\n"
-        f"file written for a later version is not called wrong: {later}.\n"
-    )
+    parts.append(_LATER.format(later=later))
     return "\n".join(parts)
 
 
@@ -202,9 +220,7 @@ def errors_page() -> str:
     """Every code with its cause, its fix and its exit code."""
     parts = [
         "# Error codes\n",
-        "Every expected failure has a code that never changes. The command line prints code, cause, place and fix;\n"
-        "`--json` gives the same as a problem document on stderr; in Python the code is `error.code`.\n"
-        "`holdfast help HF2003` explains one, `holdfast help errors` lists all.\n",
+        _ERRORS,
     ]
     for kind in error_classes():
         parts.append(
@@ -223,9 +239,7 @@ def python_page() -> str:
 
     parts = [
         "# Python API\n",
-        "The names below are the public ones. `import holdfast` loads them when they are first used. Durations are\n"
-        '`"30s"`, seconds as a number, or a `timedelta`. How to use them: '
-        "[Python workflows](../how-to/write-python-workflows.md).\n",
+        _PYTHON,
     ]
     from holdfast.workflows.functions import Step, Workflow
 
@@ -241,10 +255,12 @@ def python_page() -> str:
 def _thing(title: str, thing: Any) -> str:
     doc = inspect.getdoc(thing) or ""
     if not isinstance(thing, type):
-        return f"## {title}\n\n```text\n{_signature(title.rpartition('.')[2], thing)}\n```\n\n{_paragraphs(doc)}\n"
+        signature = _signature(title.rpartition(".")[2], thing)
+        return f"## {title}\n\n```text\n{signature}\n```\n\n{_paragraphs(doc)}\n"
     if issubclass(thing, Exception):
         code = getattr(thing, "code", "")
-        return f"## {title}\n\n{_paragraphs(doc)}\n\nCode: [`{code}`](errors.md#{code.lower()}-{thing.__name__.lower()}).\n"
+        anchor = f"{code}-{thing.__name__}".lower()
+        return f"## {title}\n\n{_paragraphs(doc)}\n\nCode: [`{code}`](errors.md#{anchor}).\n"
     text = [f"## {title}\n", f"```text\n{_signature(thing.__name__, thing)}\n```\n", _paragraphs(doc), ""]
     for name, member in vars(thing).items():
         if name.startswith("_") or not (inspect.isfunction(member) or isinstance(member, property)):

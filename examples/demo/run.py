@@ -1,9 +1,9 @@
 """What `make demo` shows: a workflow is killed halfway with SIGKILL, run again, and does nothing twice.
 
-The claim is counted, not assumed. Every step body writes a line with its step and the process that runs it into
-a ledger before it does anything, and the store's log says which results were recorded when the process died. A
-step whose result was recorded and whose body began again after that would be a repeated step; with one of those
-the demonstration fails. Needs nothing but Python, Holdfast and the standard library of this machine.
+The claim is counted, not assumed. Every step body writes a line with its step and the process that runs it
+into a ledger before it does anything, and the store's log says which results were recorded when the process
+died. A step whose result was recorded and whose body began again after that would be a repeated step; with
+one of those the demonstration fails. Needs nothing but Python, Holdfast and this machine's standard library.
 """
 
 from __future__ import annotations

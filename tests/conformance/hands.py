@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -116,7 +117,11 @@ def result(holding: Holding, path: str, value: object = 1, **fields: Any) -> Ent
 def ending(holding: Holding, path: str | None = None, *, post: Post | None = None) -> Entry:
     """The end of an execution: an event and a change of its row, to be written both or not at all."""
     return Entry(
-        holding, EventType.EXECUTION_COMPLETED, path, post=post, transition=Transition("completed", final=True)
+        holding,
+        EventType.EXECUTION_COMPLETED,
+        path,
+        post=post,
+        transition=Transition("completed", final=True),
     )
 
 
@@ -139,12 +144,14 @@ async def take_over(store: Store, key: ExecutionKey) -> Claim:
         await registration.stop()
 
 
-async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], otherwise: str) -> None:
     """Look until something is so; the looking is the synchronisation, the pause only spares the processor."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not await condition():
-            await asyncio.sleep(0.002)
-    del what
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        if await condition():
+            return
+        assert time.monotonic() < deadline, otherwise
+        await asyncio.sleep(0.002)
 
 
 # Planted defects.
@@ -279,8 +286,9 @@ def is_locked(store: Store) -> bool:
 async def waiters(connection: asyncpg.Connection[Any]) -> int:
     """How many sessions of this database wait for a row that somebody else has locked."""
     found = await connection.fetchval(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
-        "AND wait_event_type = 'Lock' AND wait_event IN ('transactionid', 'tuple')"
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND pid <> pg_backend_pid() AND wait_event_type = 'Lock' "
+        "AND wait_event IN ('transactionid', 'tuple')"
     )
     return int(found)
 

@@ -90,7 +90,7 @@ async def opened(url: str, make: Callable[[hf.App], Any]) -> AsyncIterator[tuple
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Look until something is so; the pause only spares the processor."""
     async with asyncio.timeout(PATIENCE_S):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - what it looks for has no event
             await asyncio.sleep(0.002)
 
 
@@ -1049,7 +1049,7 @@ async def test_giving_up_the_wait_leaves_the_execution_running(url: str) -> None
 
         return work
 
-    async with opened(url, make) as (bench, work):
+    async with opened(url, make) as (_, work):
         handle = await work.start()
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(handle.result(), 0.01)

@@ -1,4 +1,4 @@
-"""YAML definitions through the orchestrator on every store: what runs, what is recorded, what a second run does."""
+"""YAML definitions through the orchestrator, on every store: what runs, what is recorded, what goes on."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ async def test_a_timeout_kills_the_whole_process_group(store_url: str, tmp_path:
     assert (outcome.error or {})["type"] == "timeout"
     child = int(marker.read_text())
     async with asyncio.timeout(PATIENCE_S):
-        while _lives(child):
+        while _lives(child):  # noqa: ASYNC110 - what it looks for has no event
             await asyncio.sleep(0.005)
 
 
@@ -401,7 +401,7 @@ async def test_interrupting_a_run_kills_its_commands_and_hands_it_back(
     async with Orchestrator(shared_url) as orchestrator:
         await orchestrator.start(path, id="i")
         async with asyncio.timeout(PATIENCE_S):
-            while not marker.exists():
+            while not marker.exists():  # noqa: ASYNC110 - what it looks for has no event
                 await asyncio.sleep(0.005)
     assert not _lives(int(marker.read_text()))
     async with Orchestrator(shared_url) as orchestrator:

@@ -28,8 +28,18 @@ from holdfast.records.executions import ExecutionKey
 from holdfast.store import journal as journals
 from holdfast.store.drivers.base import Answer, Batch, Reply
 from holdfast.store.journal import Entry, Holding, Journal, Placed
-from tests.conformance.hands import begin, ending, hand, journal_over, log_of, new_entry, result, rows
-from tests.conformance.hands import suspending, take_over
+from tests.conformance.hands import (
+    begin,
+    ending,
+    hand,
+    journal_over,
+    log_of,
+    new_entry,
+    result,
+    rows,
+    suspending,
+    take_over,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -273,7 +283,9 @@ async def test_on_a_database_nothing_is_answered_before_the_commit(shared_url: s
             waiter = journal.append(result(holding, "a"))
             await asyncio.wait_for(committed.wait(), 10)
             assert not waiter.done()
-            assert len(await log_of(other, holding.key)) == 2  # and what is answered now, stands there already
+            assert (
+                len(await log_of(other, holding.key)) == 2
+            )  # and what is answered now, stands there already
             tell.set()
             assert await waiter is Answer.WRITTEN
 
@@ -344,7 +356,7 @@ async def test_a_cancelled_close_does_not_take_the_flusher_along(driver: ListDri
 
 
 class Timers:
-    """Stands in for the loop's timers of a journal: what was asked for, and when it fires is the test's choice."""
+    """Stands in for the timers of a journal: keeps what was asked for, and the test lets it happen."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: list[tuple[float, Callable[[], None]]] = []
@@ -395,7 +407,8 @@ async def test_an_entry_nobody_awaits_leaves_with_the_next_flush(driver: ListDri
 
 
 @pytest.mark.parametrize(
-    ("length", "place"), [(8_192, "row"), (8_193, "batch"), (65_536, "batch"), (65_537, "before"), (3_000_000, "before")]
+    ("length", "place"),
+    [(8_192, "row"), (8_193, "batch"), (65_536, "batch"), (65_537, "before"), (3_000_000, "before")],
 )
 async def test_where_a_value_goes(shared_url: str, length: int, place: str) -> None:
     async with hand(shared_url) as store:
@@ -410,7 +423,9 @@ async def test_where_a_value_goes(shared_url: str, length: int, place: str) -> N
         assert store.journal.flushes == flushes + 1
         history = await store.driver.fetch("events.history", holding.key)
         assert bytes(history[-1][11]) == value
-        in_row = (await rows(store, "SELECT payload IS NOT NULL FROM {events} ORDER BY seq DESC LIMIT 1"))[0][0]
+        in_row = (await rows(store, "SELECT payload IS NOT NULL FROM {events} ORDER BY seq DESC LIMIT 1"))[0][
+            0
+        ]
         assert bool(in_row) == (place == "row")
         # The same value again costs no second copy.
         again = await store.journal.place(holding, value)
@@ -525,7 +540,11 @@ async def test_a_locked_row_is_tried_again_and_holds_nobody_else_up(driver: List
     locked = False
     assert await ends(*held, behind) == [Answer.WRITTEN] * 3
     assert driver.written[stuck.key] == [1, 2, 3]
-    assert [e.fields[1] for batch in driver.batches for e in batch if e.holding is stuck][-3:] == ["a", "b", "c"]
+    assert [e.fields[1] for batch in driver.batches for e in batch if e.holding is stuck][-3:] == [
+        "a",
+        "b",
+        "c",
+    ]
     await journal.close()
 
 
@@ -537,7 +556,9 @@ async def test_when_patience_ends_callers_hear_and_their_executions_stop(driver:
     assert all(isinstance(answer, RetryLater) for answer in answers)
     assert isinstance(holding.lost, RetryLater)
     assert isinstance((await ends(journal.append(result(holding, "c"))))[0], RetryLater)
-    assert await journal.append(result(holding_of("later"), "a")) is Answer.WRITTEN  # the journal itself goes on
+    assert (
+        await journal.append(result(holding_of("later"), "a")) is Answer.WRITTEN
+    )  # the journal itself goes on
     await journal.close()
 
 

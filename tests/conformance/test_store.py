@@ -70,8 +70,9 @@ async def put(store: Store, id: str, **fields: Any) -> ExecutionKey:
     key = new_key()
     holding = Holding(key, id, store.tenant, epoch=1)
     new = NewExecution(
-        key, store.tenant, id, fields.pop("workflow", "report"), "1", b"d" * 16, fields.pop("mark", b"f" * 16),
-        "running", fields.pop("queue", "local"), 0, b"o" * 16, 1, parent, "step" if parent else None,
+        key, store.tenant, id, fields.pop("workflow", "report"), "1", b"d" * 16,
+        fields.pop("mark", b"f" * 16), "running", fields.pop("queue", "local"), 0, b"o" * 16, 1,
+        parent, "step" if parent else None,
         fields.pop("tags", ()), "cli", fields.pop("started_by", None),
     )  # fmt: skip
     await store.journal.append(Entry(holding, EventType.EXECUTION_STARTED, create=new))
@@ -103,8 +104,12 @@ async def insert(store: Store, to: Store | Transaction, boot: bytes) -> None:
     await executor.fetch("workers.register", boot, "test", "host", 1, lease)
 
 
+def workers_of(store: Store) -> str:
+    return f"SELECT boot_id FROM {table(store, 'workers')} ORDER BY started_at"
+
+
 async def workers(store: Store) -> list[bytes]:
-    return [bytes(row[0]) for row in await store.driver.fetch("workers.list")]
+    return [bytes(row[0]) for row in await store.driver.fetch_text(workers_of(store))]
 
 
 # Reading.
@@ -170,7 +175,7 @@ async def test_definitions_and_versions(store_url: str) -> None:
         )
         assert not await store.register_workflow(definition("report"))
         with pytest.raises(VersionTaken):
-            await store.register_workflow(definition("report", hash=b"i" * 16))
+            await store.register_workflow(definition("report", hash=b"j" * 16))
         assert await store.register_workflow(definition("report", "2", b"i" * 16))
         assert [each.version for each in await store.workflow_versions("report")] == ["2", "1"]
         known = await store.workflow_version("report", "1")
@@ -347,7 +352,7 @@ async def test_write_skew_is_a_conflict_that_is_repaired(fresh_postgres: str) ->
         @store.transactional(isolation=Isolation.SERIALIZABLE)
         async def work(transaction: Transaction, me: int) -> int:
             tries.append(me)
-            seen = len(await transaction.fetch("workers.list"))
+            seen = len(await transaction.fetch_text(workers_of(store)))
             both[me].set()
             await both[1 - me].wait()
             await insert(store, transaction, bytes([me]) * 16)
@@ -361,9 +366,9 @@ async def test_isolation_decides_what_a_second_look_sees(fresh_postgres: str) ->
     async with opened(fresh_postgres) as store:
         for isolation, seen in ((Isolation.READ_COMMITTED, 1), (Isolation.REPEATABLE_READ, 1)):
             async with store.transaction(isolation=isolation) as transaction:
-                before = len(await transaction.fetch("workers.list"))
+                before = len(await transaction.fetch_text(workers_of(store)))
                 await insert(store, store, new_key())
-                after = len(await transaction.fetch("workers.list"))
+                after = len(await transaction.fetch_text(workers_of(store)))
             assert after - before == (seen if isolation is Isolation.READ_COMMITTED else 0)
 
 
@@ -394,15 +399,16 @@ async def test_a_full_pool_says_so(fresh_postgres: str) -> None:
         assert await store.counts() == {}
 
 
+ASLEEP = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(60)%' AND state = 'active'"
+
+
 async def test_a_cancelled_reader_gives_its_connection_back(fresh_postgres: str) -> None:
     limits = {"storage__postgresql__pool__min": "1", "storage__postgresql__pool__max": "1"}
     async with opened(fresh_postgres, **limits) as store, opened(fresh_postgres) as other:
         for _ in range(3):
             task = asyncio.create_task(store.driver.fetch_text("SELECT pg_sleep(60)::text"))
             async with asyncio.timeout(5):
-                while not await other.driver.fetch_text(
-                    "SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(60)%' AND state = 'active'"
-                ):
+                while not await other.driver.fetch_text(ASLEEP):  # noqa: ASYNC110 - the server tells nobody
                     await asyncio.sleep(0.002)
             task.cancel()
             await asyncio.wait([task])

@@ -18,7 +18,7 @@ from holdfast.workflows.engine import Engine, ExecutionRuntime
 from holdfast.workflows.replay import History
 from holdfast.workflows.retry import RetryPolicy
 from holdfast.workflows.runtime import StepCall
-from tests.conformance.hands import begin, hand, log_of, row_of
+from tests.conformance.hands import begin, hand, log_of, row_of, until
 
 pytestmark = pytest.mark.anyio
 
@@ -67,13 +67,16 @@ async def drive(mine: Store, theirs: Store, reader: SlowReader, *, when: str) ->
         settled.set()
 
     driven._settled = look_and_tell  # type: ignore[method-assign]
+
+    async def is_parked() -> bool:
+        return bool(runtime.parked)
+
     ending = asyncio.ensure_future(driven.run())
     try:
         async with asyncio.timeout(10):
             if when == "quiet":
                 # Nothing of this process writes any more: only the suspension itself can find the message.
-                while not runtime.parked:
-                    await asyncio.sleep(0)
+                await until(is_parked, "it never came to the timer")
                 await post(theirs, holding.key, "cancel", None, CANCEL, message)
             await reader.asked.wait()
             await settled.wait()

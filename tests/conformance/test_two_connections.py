@@ -1,7 +1,7 @@
 """What two connections can do to each other, made to happen on purpose, on SQLite and PostgreSQL.
 
-Every case comes with a twin that takes away the lock or the counter which protects it, and shows that the damage
-is real: a proof that can not fail proves nothing.
+Every case comes with a twin that takes away the lock or the counter which protects it, and shows that the
+damage is real: a proof that can not fail proves nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pytest
 
 from holdfast.errors import IdTaken, LeaseLost, RetryLater, UnknownOutcome
 from holdfast.fleet.cancelling import post
+from holdfast.records.events import EventType
 from holdfast.records.executions import ExecutionKey, ExecutionStatus
 from holdfast.store import codec
 from holdfast.store.drivers.base import Answer, Batch, Post, Reply
@@ -26,7 +27,6 @@ from holdfast.store.store import Store
 from tests.conformance.hands import (
     DEAD,
     GATE_PATH,
-    Gate,
     bare,
     begin,
     beside,
@@ -154,7 +154,9 @@ async def takeover_in_progress(store: Store, key: ExecutionKey) -> Any:
         yield await transaction.fetch("executions.take", key, b"\xee" * 16, 1, 1)
 
 
-async def write_during_takeover(mine: Store, theirs: Store, holding: Holding) -> tuple[Answer | BaseException, int]:
+async def write_during_takeover(
+    mine: Store, theirs: Store, holding: Holding
+) -> tuple[Answer | BaseException, int]:
     """Append while a takeover holds the row; how it was answered, and how many tries found the row locked."""
     tries = 0
 
@@ -199,6 +201,24 @@ async def test_without_the_epoch_the_old_owner_writes_after_the_takeover(
         assert answer is Answer.WRITTEN
         assert (await row_of(theirs, holding.key)).epoch == 2
         assert (await log_of(theirs, holding.key))[-1] == (2, "step.completed", "a", 1)
+
+
+@pytest.mark.parametrize("late", ["event", "result", "end"])
+async def test_an_old_owner_is_fenced_although_its_number_is_taken(shared_url: str, late: str) -> None:
+    """The new owner writes under the number that the old one would use next; that is not its own write."""
+    async with hand(shared_url) as mine, hand(shared_url) as theirs:
+        holding = await begin(mine)
+        taken = (await take_over(theirs, holding.key)).holding
+        taken.next_seq = holding.next_seq
+        assert await theirs.journal.append(result(taken, "a", "theirs")) is Answer.WRITTEN
+        entry = {
+            "event": Entry(holding, EventType.STEP_STARTED, "b"),
+            "result": result(holding, "a", "mine"),
+            "end": ending(holding),
+        }[late]
+        with pytest.raises(LeaseLost):
+            await mine.journal.append(entry)
+        assert len(await log_of(theirs, holding.key)) == 2
 
 
 # History read beside an open flush.
@@ -312,7 +332,9 @@ async def test_without_the_unique_id_two_months_have_two_executions(shared_url: 
 async def drop_unique_id(store: Store) -> None:
     if not is_sqlite(store):
         connection = await beside(store)
-        await connection.execute("ALTER TABLE holdfast.executions DROP CONSTRAINT executions_tenant_id_id_key")
+        await connection.execute(
+            "ALTER TABLE holdfast.executions DROP CONSTRAINT executions_tenant_id_id_key"
+        )
         await connection.close(timeout=5)
         return
     connection = bare(store, timeout_ms=2000)
@@ -699,5 +721,3 @@ async def test_a_cancelled_caller_leaves_no_transaction_open(shared_url: str) ->
             await asyncio.wait([caller])
             assert await mine.journal.append(result(holding, "a")) is Answer.WRITTEN
             assert await theirs.journal.append(result(await begin(theirs, "y"), "a")) is Answer.WRITTEN
-
-

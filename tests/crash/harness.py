@@ -24,7 +24,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-
 import apsw
 
 from holdfast.records.events import EventType
@@ -113,9 +112,7 @@ async def stored_results(url: str, ids: Iterable[str]) -> dict[str, dict[str, st
     return found
 
 
-def judge(
-    url: str, ledger: Path, ids: Iterable[str], *, finished: bool, lines: int | None = None
-) -> int:
+def judge(url: str, ledger: Path, ids: Iterable[str], *, finished: bool, lines: int | None = None) -> int:
     """Compare ledger (or its first `lines`) and store; how many acknowledged results were checked.
 
     Raises `Wrong`.
@@ -156,7 +153,9 @@ def command(url: str, ledger: Path, *ids: str, **options: object) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")]), "PYTHONWARNINGS": "default"}
+    """What a child process inherits: no settings of Holdfast, and this checkout."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
+    return kept | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
 
 
 def start(arguments: list[str]) -> subprocess.Popen[bytes]:
@@ -192,7 +191,16 @@ def needs_strace() -> str:
 def boundaries(calls: Iterable[str], arguments: list[str], trace: Path) -> list[tuple[str, int]]:
     """Every (system call, count) that a run reaches in one of its threads."""
     calls = list(calls)
-    strace = [needs_strace(), "-f", "-qq", "--seccomp-bpf", "-o", str(trace), "-e", f"trace={','.join(calls)}"]
+    strace = [
+        needs_strace(),
+        "-f",
+        "-qq",
+        "--seccomp-bpf",
+        "-o",
+        str(trace),
+        "-e",
+        f"trace={','.join(calls)}",
+    ]
     finish(start([*strace, *arguments]))
     counted: Counter[tuple[str, str]] = Counter()
     for line in trace.read_text(errors="replace").splitlines():

@@ -1,7 +1,7 @@
 """SIGKILL at every write, sync and send of a twelve-step workflow; then the same command again.
 
-Whatever the moment: every acknowledged result stands unchanged, no body runs again whose result was acknowledged,
-the store opens and is whole, and going on reaches the end.
+Whatever the moment: every acknowledged result stands unchanged, no body runs again whose result was
+acknowledged, the store opens and is whole, and going on reaches the end.
 """
 
 from __future__ import annotations

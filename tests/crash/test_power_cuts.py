@@ -1,9 +1,9 @@
 """Power cuts: what SQLite acknowledged is on the disk, not in the system's memory.
 
-A store on a file system of its own, in a file. In the middle of the work all writers are stopped, and only when
-the kernel says so (a sync that is still under way would count as lost without being acknowledged) the file
-system is shut down without writing its log: what was not synced is gone, as after a power cut. Then it is
-mounted again and judged. Needs root and loop devices; part of `make crash`.
+A store on a file system of its own, in a file. In the middle of the work all writers are stopped, and only
+when the kernel says so (a sync that is still under way would count as lost without being acknowledged) the
+file system is shut down without writing its log: what was not synced is gone, as after a power cut. Then it
+is mounted again and judged. Needs root and loop devices; part of `make crash`.
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ def disk(tmp_path: Path, crash_scope: str) -> Iterator[Disk]:
         made.unmount()
 
 
-def cut_power(disk: Disk, ledgers: Path, cycle: int, chance: random.Random, tally: Tally, **options: object) -> None:
+def cut_power(
+    disk: Disk, ledgers: Path, cycle: int, chance: random.Random, tally: Tally, **options: object
+) -> None:
     """One store, one cut while it is written, and the judgement. Raises `Wrong`."""
     folder = disk.place / str(cycle)
     folder.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
 import signal
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.stores import config_for, open_store
+from tests.conformance.hands import take_over
 from tests.crash.harness import (
     Tally,
     Wrong,
@@ -99,34 +102,47 @@ def test_random_kills_lose_nothing(
 # A process that was taken for dead and was not.
 
 
-def overtake(url: str, ledger: Path, tally: Tally, **options: object) -> None:
-    """Stop a process inside a step, let its lease run out, finish its work elsewhere, and let it go on.
+def overtake(url: str, ledger: Path, tally: Tally, *, moment: str, **options: object) -> None:
+    """Stop a process inside a step, let its lease run out, take its execution over, and let it go on.
 
-    A body may still run before the late process notices; but nothing it does is acknowledged to its caller
-    or to be seen in the store. Raises `Wrong` otherwise.
+    It goes on when the takeover is committed and nothing more, or when its work was finished elsewhere. A
+    body may still run before the late process notices; but nothing it does is acknowledged to its caller or
+    to be seen in the store. Raises `Wrong` otherwise.
     """
     late = start(command(url, ledger, "x", stop_at="fan2", **options))
     try:
         await_state(late.pid, "T")
         end_leases(url)
-        go_on(url, ledger, "x")
-        judge(url, ledger, ["x"], finished=True)
+        if moment == "finished":
+            go_on(url, ledger, "x")
+        else:
+            asyncio.run(take(url, "x"))
         before, lines = store_digest(url), len(read_ledger(ledger))
         tally.add(owners_overtaken=1)
         late.send_signal(signal.SIGCONT)
-        late.wait(30)
-        if store_digest(url) != before:
-            raise Wrong("the overtaken process wrote into the log")
+        late.communicate(timeout=30)
+        if not late.returncode:
+            raise Wrong("the overtaken process ended as if nothing had happened")
         if told := [line for line in read_ledger(ledger)[lines:] if line[0] != "body"]:
             raise Wrong(f"the overtaken process was told {told}")
-        checked = judge(url, ledger, ["x"], finished=True, lines=lines)
+        if store_digest(url) != before:
+            raise Wrong("the overtaken process wrote into the log")
+        if moment == "taken":
+            go_on(url, ledger, "x")
+        checked = judge(url, ledger, ["x"], finished=True, lines=lines if moment == "finished" else None)
         tally.add(acknowledged_results_checked=checked)
     except subprocess.TimeoutExpired:
         raise Wrong("the overtaken process did not stop") from None
     finally:
         if late.poll() is None:
             late.kill()
-        late.communicate()
+            late.communicate()
+
+
+async def take(url: str, id: str) -> None:
+    """Take an execution over and die before anything else is written."""
+    async with open_store(config_for(url)) as store:
+        await take_over(store, (await store.get_execution(id)).key)
 
 
 def end_leases(url: str) -> None:
@@ -156,8 +172,6 @@ def store_digest(url: str) -> list[tuple[object, ...]]:
 
 
 def query(url: str, text: str) -> list[tuple[object, ...]]:
-    import asyncio
-
     import asyncpg
 
     async def ask() -> list[tuple[object, ...]]:
@@ -170,8 +184,9 @@ def query(url: str, text: str) -> list[tuple[object, ...]]:
     return asyncio.run(ask())
 
 
-def test_an_overtaken_process_changes_nothing(url: str, ledgers: Path, tally: Tally) -> None:
-    overtake(url, ledgers / "ledger.jsonl", tally)
+@pytest.mark.parametrize("moment", ["taken", "finished"])
+def test_an_overtaken_process_changes_nothing(url: str, ledgers: Path, tally: Tally, moment: str) -> None:
+    overtake(url, ledgers / "ledger.jsonl", tally, moment=moment)
     tally.require("owners_overtaken", "acknowledged_results_checked")
 
 
@@ -179,6 +194,6 @@ def test_an_overtaken_process_changes_nothing(url: str, ledgers: Path, tally: Ta
 def test_an_overtaken_process_without_a_fence_is_caught(
     url: str, ledgers: Path, tally: Tally, plant: str
 ) -> None:
-    with pytest.raises(Wrong):
-        overtake(url, ledgers / "ledger.jsonl", tally, plant=plant)
+    with pytest.raises(Wrong, match="overtaken process"):
+        overtake(url, ledgers / "ledger.jsonl", tally, moment="taken", plant=plant)
     tally.add(plants_caught=1)

@@ -3,8 +3,8 @@
     python -c "from tests.crash.twelve import main; main()" URL LEDGER ID… [--plant NAME] [--stop-at STEP]
 
 The ledger lies on another file system than the store. Two kinds of lines are written to it, each with one
-appending write: `body` when a step's body runs, and `ack` after the awaited step gave its result back, which is
-what "acknowledged" means to a caller. Every result holds fresh chance, so a body that ran twice shows.
+appending write: `body` when a step's body runs, and `ack` after the awaited step gave its result back, which
+is what "acknowledged" means to a caller. Every result holds fresh chance, so a body that ran twice shows.
 """
 
 from __future__ import annotations
@@ -77,9 +77,7 @@ def build(url: str, ledger: Ledger, *, stop_at: str | None = None, rest_s: float
     async def twelve(execution: str) -> str:
         first = await told(execution, "first", work(execution, "first"))
         second = await told(execution, "flaky", flaky(execution, "flaky"))
-        fan = await hf.gather(
-            *[told(execution, f"fan{n}", work(execution, f"fan{n}")) for n in range(4)]
-        )
+        fan = await hf.gather(*[told(execution, f"fan{n}", work(execution, f"fan{n}")) for n in range(4)])
         await hf.sleep("10ms")
         ledger.note("ack", execution, "nap", "nap")
         inner = await told(execution, "child", pair(execution))

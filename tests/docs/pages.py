@@ -4,8 +4,8 @@ Conventions of the pages:
 
 * A ```python, ```yaml or ```json block whose first line is a comment with a file name (`# hello.py`) is that
   file. Any other ```python block is a script of its own and has to end well. Other blocks are for reading.
-* A ```console block holds commands behind `$ ` and what they print. In the output `…` stands for anything, and
-  a line with only `…` for any number of lines. A command with nothing below it may print what it likes.
+* A ```console block holds commands behind `$ ` and what they print. In the output `…` stands for anything,
+  and a line with only `…` for any number of lines. A command with nothing below it may print what it likes.
   `# exits 7` behind a command names its exit code, which is 0 otherwise.
 * All blocks of a page run in one empty folder, in order; `export NAME=VALUE` lasts to the end of the page.
 """
@@ -105,8 +105,8 @@ def fits(expected: str, printed: str) -> bool:
         if line.strip() == "…":
             pattern += r"(?:.*\n)*?"
             continue
-        pieces = [re.escape(re.sub(r"\s+", " ", piece)) for piece in line.strip().split("…")]
-        pattern += ".*?".join(pieces).replace("\\ ", " ") + r"\n"
+        pieces = [re.escape(re.sub(r"\s+", " ", piece).strip()) for piece in line.strip().split("…")]
+        pattern += " ?.*? ?".join(pieces).replace("\\ ", " ") + r"\n"
     squeezed = "".join(
         re.sub(r"[ \t]+", " ", line).strip() + "\n" for line in printed.strip("\n").splitlines()
     )

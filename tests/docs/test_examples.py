@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
 from tests.docs.pages import PAGES, PLACEHOLDER_URL, ROOT, Reader, anchors, blocks, commands, fits, links
 
 WITH_EXAMPLES = [
@@ -15,6 +17,7 @@ WITH_EXAMPLES = [
     if any(block.language in ("console", "python") or block.file for block in blocks(page))
 ]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py")) + sorted((ROOT / "examples").glob("*.yaml"))
+HELLO = ROOT / "examples" / "hello.py"
 
 
 def name(page: Path) -> str:
@@ -30,7 +33,12 @@ def test_a_page_does_what_it_says(page: Path, tmp_path: Path, request: pytest.Fi
         reader.follow(block)
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=name)
+def test_hello_is_the_program_of_the_readme() -> None:
+    told = next(block.text for block in blocks(ROOT / "README.md") if block.file == "hello.py")
+    assert ast.dump(ast.parse(told)) == ast.dump(ast.parse(HELLO.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("example", [example for example in EXAMPLES if example != HELLO], ids=name)
 def test_an_example_runs_by_the_commands_at_its_top(example: Path, tmp_path: Path) -> None:
     text = example.read_text(encoding="utf-8")
     told = [line.strip("# ").removeprefix("$ ") for line in text.splitlines()[:12] if "$ holdfast " in line]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import click
 import pytest
-from tests.docs.pages import ROOT, anchors
 
 from scripts import reference
+from tests.docs.pages import ROOT, anchors
 
 DOCS = ROOT / "docs"
 _TEST = re.compile(r"`?(tests/[\w/]+\.py)(?:::(\w+))?`?")
@@ -108,7 +109,7 @@ def test_every_test_that_is_named_exists(page: str) -> None:
 def test_every_dependency_has_its_reason() -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)["project"]
-    wanted = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    wanted = list(chain(project["dependencies"], *project["optional-dependencies"].values()))
     text = (DOCS / "explanation" / "dependencies.md").read_text(encoding="utf-8")
     reasons = text.partition("## Considered and left out")[0]
     for requirement in wanted:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+from holdfast.cli.main import main
 
 PATIENCE_S = 30
 
@@ -19,10 +26,13 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        # Without bytecode in the tree; processes of one test share it all the same.
-        self.environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        # Bytecode lies outside of the folder that is looked at, and is shared: compiling takes long.
+        cache = Path(tempfile.gettempdir()) / f"holdfast-test-bytecode-{os.getuid()}"
+        self.environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPYCACHEPREFIX": str(cache)}
 
-    def __call__(self, *arguments: str, stdin: str | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, *arguments: str, stdin: str | None = None, **environ: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "holdfast", *arguments],
             cwd=self.folder,
@@ -32,6 +42,23 @@ class Shell:
             timeout=60,
             **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}),
         )
+
+    def inside(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The same within this process: for the many cases that only differ in what is said about them."""
+        out, errors, before = io.StringIO(), io.StringIO(), signal.getsignal(signal.SIGTERM)
+        with (
+            contextlib.chdir(self.folder),
+            mock.patch.dict(os.environ, self.environ, clear=True),
+            mock.patch.object(sys, "path", [*sys.path]),
+            mock.patch.object(sys, "stdin", io.StringIO()),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(errors),
+        ):
+            try:
+                code = main(arguments)
+            finally:
+                signal.signal(signal.SIGTERM, before)
+        return subprocess.CompletedProcess(arguments, code, out.getvalue(), errors.getvalue())
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start it and go on; the streams are pipes."""
@@ -52,7 +79,7 @@ class Shell:
 
     def problem(self, *arguments: str, code: int) -> Any:
         """The problem+json of a command that has to fail with `code`."""
-        done = self(*arguments, "--json")
+        done = self.inside(*arguments, "--json")
         assert done.returncode == code, (done.stdout, done.stderr)
         return json.loads(done.stderr)
 

@@ -98,9 +98,8 @@ def tell(ending: Ending, invocation: Invocation, *, resume: str) -> None:
         case "completed":
             lines = [f"✔ {ending.id} completed in {took}{counted}"]
         case "failed":
-            how = (
-                "had failed before; nothing was run" if ending.already else f"failed after {took}   {counted}"
-            )
+            how = f"failed after {took}{counted}"
+            how = "had failed before; nothing was run" if ending.already else how
             lines = [f"✖ {ending.id} {how}", *_error_lines(ending)]
         case "cancelled":
             why = one_line(str((ending.error or {}).get("message", "")))
@@ -135,10 +134,13 @@ def _until(until: datetime | None) -> str:
 def _error_lines(ending: Ending) -> list[str]:
     error = ending.error or {}
     lines = [f"  step    {error['step']}"] if error.get("step") else []
-    lines.append(f"  error   {error.get('type')}: {one_line(str(error.get('message', '')), 500)}")
     details = error.get("details")
-    stderr = str(details.get("stderr") or "") if isinstance(details, Mapping) else ""
-    tail = [one_line(line) for line in stderr.strip().splitlines()[-_STDERR_LINES:]]
+    stderr = str(details.get("stderr") or "").strip() if isinstance(details, Mapping) else ""
+    tail = [one_line(line) for line in stderr.splitlines()[-_STDERR_LINES:]]
+    message = str(error.get("message", ""))
+    if len(tail) > 1:  # it follows line by line
+        message = message.removesuffix(stderr).rstrip(": \n")
+    lines.append(f"  error   {error.get('type')}: {one_line(message, 500)}")
     if len(tail) > 1:
         lines += [f"  stderr  {tail[0]}", *(f"          {line}" for line in tail[1:])]
     trace = error.get("trace")

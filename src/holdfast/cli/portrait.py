@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from holdfast.store.store import Store
 
 STEPS_SHOWN = 40
+ITEMS_SHOWN = 8
+_NUMBER = re.compile(r"\[\d+\]|#\d+")
 _BAR = 30
 _VALUE_MAX = 300
 _SIGNS = {
@@ -111,7 +115,8 @@ def draw(portrait: Portrait, invocation: Invocation) -> str:
         facts.append(("output", _value(ending.output)))
     lines = [f"{name:<10}  {value}" for name, value in facts]
     lines += _error(ending)
-    lines += ["", *_steps(portrait, gantt=invocation.stdout.isatty())]
+    width = shutil.get_terminal_size().columns if invocation.stdout.isatty() else None
+    lines += ["", *_steps(portrait, width=width)]
     if portrait.way_on is not None:
         lines += ["", f"go on with: {portrait.way_on}"]
     return "\n".join(lines)
@@ -133,20 +138,17 @@ def _error(ending: Ending) -> list[str]:
     step = f" in step {error['step']}" if error.get("step") else ""
     lines = [f"{'error':<10}  {error.get('type')}{step}: {one_line(str(error.get('message', '')), 1000)}"]
     details = error.get("details")
-    if isinstance(details, dict):
-        for name, value in details.items():
-            shown = str(value).rstrip().splitlines()[-10:] or [""]
-            lines += [
-                f"  {name:<8}  {one_line(shown[0])}",
-                *(f"{'':12}{one_line(each)}" for each in shown[1:]),
-            ]
+    stderr = str(details.get("stderr") or "") if isinstance(details, dict) else ""
+    said = stderr.rstrip().splitlines()[-10:]
+    lines += [f"{'' if number else 'stderr':<10}  {one_line(each)}" for number, each in enumerate(said)]
     trace = error.get("trace")
     lines += [f"{'':12}{each}" for each in trace] if isinstance(trace, list) else []
     return lines
 
 
-def _steps(portrait: Portrait, *, gantt: bool) -> list[str]:
-    steps = list(portrait.steps)
+def _steps(portrait: Portrait, *, width: int | None) -> list[str]:
+    """A line per step; `width` is that of a terminal, which gets a time line too."""
+    steps = _grouped(portrait.steps)
     if not steps:
         return ["no steps yet"]
     shown = steps
@@ -159,14 +161,51 @@ def _steps(portrait: Portrait, *, gantt: bool) -> list[str]:
     end = portrait.execution.finished_at or max(
         (moment for step in steps for moment in (step.started_at, step.finished_at) if moment), default=start
     )
-    width = max(len(step.path) for step in shown)
-    lines = [_step(step, width, start, end, gantt) for step in shown]
-    if len(steps) > len(shown):
-        lines.append(f"… {len(steps) - len(shown):,} more: holdfast executions steps {portrait.execution.id}")
+    longest = max(len(step.path) for step in shown)
+    lines = [_step(step, longest, start, end, gantt=width is not None) for step in shown]
+    if width is not None:
+        lines = [_cut(line, width) for line in lines]
+    if len(portrait.steps) > len(shown):
+        lines.append(f"all {len(portrait.steps):,}: holdfast executions steps {portrait.execution.id}")
     return lines
 
 
-def _step(step: Step, width: int, start: datetime, end: datetime, gantt: bool) -> str:
+def _cut(line: str, width: int) -> str:
+    """`line` cut to the width of the terminal."""
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def _grouped(steps: Sequence[Step]) -> list[Step]:
+    """Many steps that differ in a number count as one; those that did not complete stay by themselves."""
+    groups: dict[str, list[Step]] = {}
+    for step in steps:
+        groups.setdefault(_NUMBER.sub("", step.path), []).append(step)
+    shown: list[Step] = []
+    for key, members in groups.items():
+        well = [step for step in members if step.status is StepStatus.COMPLETED]
+        if len(members) <= ITEMS_SHOWN or not well:
+            shown += members
+            continue
+        shown.append(_together(key, well))
+        shown += [step for step in members if step.status is not StepStatus.COMPLETED]
+    return shown
+
+
+def _together(key: str, steps: Sequence[Step]) -> Step:
+    began = [step.started_at for step in steps if step.started_at is not None]
+    ended = [step.finished_at for step in steps if step.finished_at is not None]
+    first, last = min(began, default=None), max(ended, default=None)
+    return replace(
+        steps[0],
+        path=f"{key} ×{len(steps):,}",
+        attempts=max(step.attempts for step in steps),
+        started_at=first,
+        finished_at=last,
+        duration=last - first if first is not None and last is not None else None,
+    )
+
+
+def _step(step: Step, width: int, start: datetime, end: datetime, *, gantt: bool) -> str:
     took = "" if step.duration is None else seconds_text(step.duration.total_seconds())
     line = f"{_SIGNS[step.status]} {step.path:<{width}}  {took:>10}"
     if gantt:

@@ -38,7 +38,7 @@ def read_target(target: str, words: Sequence[str], given: Mapping[str, Any], fol
     Raises `WorkflowNotFound`, `InvalidDefinition`, `InvalidInput` and `InvalidUsage`.
     """
     if target.endswith(YAML_SUFFIXES):
-        return _yaml(folder / target, target, words, given)
+        return _yaml(Path(target), target, words, given)
     return _python(load_python(target, folder), target, words, given)
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -112,11 +112,11 @@ class DataclassPlan(ModelPlan):
             fields[field.name] = Field(hint=hints[field.name], required=field.init and bare, init=field.init)
         super().__init__(kind, fields)
         self.late = [name for name, field in fields.items() if not field.init]
-        methods = [kind.__init__, kind.__setattr__]  # type: ignore[misc]
+        methods: list[Any] = [kind.__init__, kind.__setattr__]  # type: ignore[misc]
         self.runs_code = (
             bool(self.late)
             or hasattr(kind, "__post_init__")
-            or kind.__new__ is not object.__new__
+            or kind.__new__ is not object.__new__  # type: ignore[comparison-overlap]
             or not all(method is object.__setattr__ or _generated(method) for method in methods)
         )
 
@@ -237,7 +237,7 @@ def model_plan(kind: Any, hints: Callable[[Any], dict[str, Any]]) -> ModelPlan |
     if issubclass(kind, msgspec.Struct):
         return StructPlan(kind, hints(kind))
     if dataclasses.is_dataclass(kind):
-        return DataclassPlan(kind, hints(kind))
+        return DataclassPlan(cast(type, kind), hints(kind))
     if issubclass(kind, tuple) and hasattr(kind, "_field_defaults"):
         return NamedTuplePlan(kind, hints(kind))
     return None

@@ -155,7 +155,7 @@ class ExecutionRuntime:
             call.path, None, encoded, call.body, call.retry, call.timeout, call.annotation
         )
 
-    async def perform(  # noqa: PLR0915 - the hot path: each call it leaves out is a microsecond per step
+    async def perform(
         self,
         path: str,
         ordinal: int | None,
@@ -183,10 +183,8 @@ class ExecutionRuntime:
                     work = body(attempt)
                     value = await (work if timeout is None else _bounded(work, timeout, path))
                     result = codec.encode(value, annotation, what=path)
-                except asyncio.CancelledError as error:
-                    failure = _own_cancellation(error)
-                except Exception as error:
-                    failure = error
+                except (Exception, asyncio.CancelledError) as error:
+                    failure = _failure(error)
                 finally:
                     self.engine.step_ends(mark)
                 spent_us = (time.monotonic_ns() - began) // 1000
@@ -454,8 +452,10 @@ def shown(encoded: bytes) -> str:
     return text if len(text) <= SHOWN_CHARACTERS_MAX else text[:SHOWN_CHARACTERS_MAX] + "…"
 
 
-def _own_cancellation(error: asyncio.CancelledError) -> Exception:
-    """A body that ends as cancelled though nobody cancelled it has failed; else the cancellation goes on."""
+def _failure(error: Exception | asyncio.CancelledError) -> Exception:
+    """Why an attempt failed. A body that ends as cancelled though nobody cancelled it has failed as well."""
+    if isinstance(error, Exception):
+        return error
     task = asyncio.current_task()
     if task is None or task.cancelling():
         raise error

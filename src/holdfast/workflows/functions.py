@@ -174,7 +174,7 @@ class Step(Generic[P, R_co]):
         self.signature = Signature(fn, name)
         self._is_async = inspect.iscoroutinefunction(fn)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[object, object, R_co]:
         """Call it: in a workflow the recorded result, or a run that is recorded; elsewhere simply a run."""
         branch = branches.current.get()
         if branch is None:

@@ -165,7 +165,7 @@ def _definition(file: str) -> tuple[StoredDefinition, str | None]:
         from holdfast.programs import yaml_program
         from holdfast.workflows.definition import load
 
-        loaded = load(Path.cwd() / file)
+        loaded = load(Path(file))
         return yaml_program(loaded).definition, loaded.description
     from holdfast.workflows.python_program import program_of
 

@@ -35,8 +35,8 @@ _ISOLATION = {
     Isolation.SERIALIZABLE: "serializable",
 }
 
-# Planning the flush takes longer than running it, and a plan made for few rows reads the whole table: one plan
-# is made for good, and it goes by primary key.
+# Planning the flush takes longer than running it, and a plan made for few rows reads the whole table: one
+# plan is made for good, and it goes by primary key.
 _JOURNAL_SETTINGS = MappingProxyType({"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"})
 
 
@@ -184,9 +184,10 @@ class PostgresqlDriver:
 
     async def _give_back(self, pool: asyncpg.Pool[Any], connection: Any) -> None:
         lifetime_s = self.options.max_lifetime.total_seconds()
-        if not connection.is_closed() and time.monotonic() - connection.born > lifetime_s:
-            await _close_quietly(connection)
+        # A connection that broke has left the pool by itself, and refuses every question about it.
         with suppress(asyncpg.InterfaceError, asyncpg.PostgresError, OSError):
+            if not connection.is_closed() and time.monotonic() - connection.born > lifetime_s:
+                await _close_quietly(connection)
             await pool.release(connection)
 
     async def fetch(self, name: str, *args: Any) -> list[Row]:

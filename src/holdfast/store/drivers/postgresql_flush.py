@@ -39,17 +39,27 @@ class PostgresqlFlush:
 
     async def write(self, batch: Batch, timeout_s: float) -> list[Reply]:
         """Write `batch`; raises asyncpg's errors untranslated."""
-        writes = batch.writes
+        try:
+            return await self._write(batch.writes, timeout_s, self._append, self._flush)
+        except asyncpg.UniqueViolationError:
+            # Something is recorded already: a batch that is sent again after a lost reply, most likely.
+            append = await self.connection.prepare(_careful(self._sql["journal.append"]))
+            flush = await self.connection.prepare(_careful(self._sql["journal.flush"]))
+            return await self._write(batch.writes, timeout_s, append, flush)
+
+    async def _write(
+        self, writes: Sequence[Write], timeout_s: float, append: Any, flush: Any
+    ) -> list[Reply]:
         keys, epochs = _fence_columns(writes)
         events = zip(*(write.event for write in writes), strict=True)
         if all(write.is_plain for write in writes):
-            row = await self._append.fetchrow(keys, epochs, *events, timeout=timeout_s)
+            row = await append.fetchrow(keys, epochs, *events, timeout=timeout_s)
         else:
             receivers = [write.post.target for write in writes if write.post is not None]
             creates = [write.create[:14] for write in writes if write.create is not None]
             created = zip(*creates, strict=True) if creates else _NO_CREATES
             effects = zip(*(_effect(write) for write in writes if not write.is_plain), strict=True)
-            row = await self._flush.fetchrow(
+            row = await flush.fetchrow(
                 keys, epochs, receivers, *created, *events, *effects, timeout=timeout_s
             )
         written, woken_keys, woken_counts = row
@@ -64,6 +74,11 @@ class PostgresqlFlush:
         columns = zip(*(_examined(write) for write in writes), strict=True)
         rows = await self.connection.fetch(self._sql["journal.examine"], *columns, timeout=timeout_s)
         return [_answer(write, *row) for write, row in zip(writes, rows, strict=True)]
+
+
+def _careful(text: str) -> str:
+    """The form of a flush that passes over events that stand already."""
+    return text.replace("-- careful: ", "")
 
 
 _WRITTEN = Reply(Answer.WRITTEN, 0)
@@ -104,10 +119,10 @@ def _answer(
     """The answer to an entry from what `journal.examine` found, in order of certainty."""
     if stands:
         return Reply(Answer.WRITTEN, wakes)
+    if not is_ours and write.create is None:
+        return Reply(Answer.FENCED, None)  # whatever took its place: a new owner counts on from the same number
     if taken:
         return Reply(Answer.RECORDED, wakes)
-    if not is_ours and write.create is None:
-        return Reply(Answer.FENCED, None)
     expected = write.transition.expect_wakes if write.transition else None
     if expected is not None and wakes != expected:
         return Reply(Answer.WOKEN, wakes)

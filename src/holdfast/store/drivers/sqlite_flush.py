@@ -60,7 +60,7 @@ class SqliteFlush:
         translated.__cause__ = error
         if not is_deadly(error):
             return translated
-        # The sync failed, or the reply of one: whether the batch is on disk is unknown until it is read again.
+        # The sync failed, or the reply of one: whether the batch is on disk is unknown until it is read.
         if primary_code(error) == apsw.SQLITE_IOERR:
             unknown = UnknownOutcome("the disk reported an error while a batch was written", where=where)
             unknown.__cause__ = error

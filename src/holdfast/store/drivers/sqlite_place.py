@@ -14,8 +14,9 @@ from holdfast.errors import NoStore, UnsupportedStorage
 _NETWORK = frozenset(
     {
         "nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre",
-        "gpfs", "beegfs", "orangefs", "ocfs2", "gfs2", "davfs", "virtiofs", "ncpfs", "coda", "acfs", "fuse.sshfs",
-        "fuse.s3fs", "fuse.rclone", "fuse.glusterfs", "fuse.ceph", "fuse.gcsfuse", "fuse.davfs2",
+        "gpfs", "beegfs", "orangefs", "ocfs2", "gfs2", "davfs", "virtiofs", "ncpfs", "coda", "acfs",
+        "fuse.sshfs", "fuse.s3fs",
+        "fuse.rclone", "fuse.glusterfs", "fuse.ceph", "fuse.gcsfuse", "fuse.davfs2",
     }
 )  # fmt: skip
 _MOUNTS = Path("/proc/self/mountinfo")

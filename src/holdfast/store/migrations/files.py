@@ -9,20 +9,22 @@ and are applied in the order of their numbers.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.errors import InvalidArgument, InvalidMigration
-from holdfast.store.migrations.parser import Script, Section, parse
-from holdfast.store.migrations.splitter import Dialect
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
+
+    from holdfast.store.migrations.parser import Script, Section
+    from holdfast.store.migrations.splitter import Dialect
 
 OWN_VERSION_MAX = 9999
 """The largest version Holdfast uses for its own migrations."""
@@ -45,7 +47,13 @@ class Migration:
     name: str
     source: str
     checksum: str
-    script: Script
+    dialect: Dialect
+    text: str = field(repr=False)
+
+    @property
+    def script(self) -> Script:
+        """Its statements; `InvalidMigration` when the text breaks the grammar."""
+        return _script(self.text, self.dialect, self.source)
 
     @property
     def up(self) -> Section:
@@ -81,6 +89,14 @@ class MigrationSet:
         return version > max(peers, default=0)
 
 
+@functools.lru_cache(maxsize=256)
+def _script(text: str, dialect: Dialect, source: str) -> Script:
+    # Read when it is first needed: a store that is up to date is opened by checksums alone.
+    from holdfast.store.migrations.parser import parse
+
+    return parse(text, dialect=dialect, source=source)
+
+
 def load(dialect: Dialect, extra_folder: Path | None = None) -> MigrationSet:
     """Holdfast's own migrations for `dialect`, and those of the user's folder.
 
@@ -90,7 +106,9 @@ def load(dialect: Dialect, extra_folder: Path | None = None) -> MigrationSet:
     from importlib.resources import files
 
     own = files("holdfast.store.migrations") / dialect
-    found = [_read(file, dialect, f"holdfast:{dialect}/{file.name}") for file in _sql_files(own)]
+    found = [
+        _read(file, dialect, f"holdfast:{dialect}/{file.name}", trusted=True) for file in _sql_files(own)
+    ]
     if extra_folder is not None:
         found += _read_folder(extra_folder, dialect)
     return collect(dialect, found)
@@ -110,8 +128,13 @@ def collect(dialect: Dialect, migrations: Iterable[Migration]) -> MigrationSet:
     return MigrationSet(dialect, tuple(by_version[version] for version in sorted(by_version)))
 
 
-def read_text(data: bytes, *, file_name: str, dialect: Dialect, source: str) -> Migration:
-    """The migration in a file's bytes. Line ends and a byte order mark do not count for the checksum."""
+def read_text(
+    data: bytes, *, file_name: str, dialect: Dialect, source: str, trusted: bool = False
+) -> Migration:
+    """The migration in a file's bytes. Line ends and a byte order mark do not count for the checksum.
+
+    The grammar of a `trusted` one, which came with this package, is not checked before it is needed.
+    """
     match = _FILE_NAME.fullmatch(file_name)
     if match is None or int(match[1]) == 0:
         raise InvalidMigration(
@@ -126,13 +149,11 @@ def read_text(data: bytes, *, file_name: str, dialect: Dialect, source: str) -> 
         raise InvalidMigration(
             "the file is not UTF-8", where=f"{source}:{line}", fix="save it as UTF-8"
         ) from error
-    return Migration(
-        version=int(match[1]),
-        name=match[2],
-        source=source,
-        checksum=hashlib.sha256(text.encode()).hexdigest(),
-        script=parse(text, dialect=dialect, source=source),
-    )
+    checksum = hashlib.sha256(text.encode()).hexdigest()
+    migration = Migration(int(match[1]), match[2], source, checksum, dialect, text)
+    if not trusted:
+        _ = migration.script
+    return migration
 
 
 def create(folder: Path, name: str, *, now: datetime | None = None) -> Path:
@@ -188,7 +209,7 @@ def _sql_files(folder: Traversable) -> list[Traversable]:
     )
 
 
-def _read(file: Traversable, dialect: Dialect, source: str) -> Migration:
+def _read(file: Traversable, dialect: Dialect, source: str, *, trusted: bool = False) -> Migration:
     try:
         with file.open("rb") as stream:
             data = stream.read(_FILE_BYTES_MAX + 1)
@@ -198,4 +219,4 @@ def _read(file: Traversable, dialect: Dialect, source: str) -> Migration:
         raise InvalidMigration(
             "the file is larger than 16 MiB", where=source, fix="load data with a program, not a migration"
         )
-    return read_text(data, file_name=file.name, dialect=dialect, source=source)
+    return read_text(data, file_name=file.name, dialect=dialect, source=source, trusted=trusted)

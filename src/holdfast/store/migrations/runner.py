@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from holdfast.errors import (
     DowngradeRefused,
@@ -31,12 +32,14 @@ from holdfast.errors import (
     UnknownOutcome,
 )
 from holdfast.store.migrations import plan
-from holdfast.store.migrations.data_loss import Loss, find_loss
 from holdfast.store.migrations.files import Migration, MigrationSet
 from holdfast.store.migrations.ledger import Ledger, render
-from holdfast.store.migrations.parser import Section, Statement
 from holdfast.store.migrations.plan import Direction, MigrationState
 from holdfast.store.migrations.session import MigrationSession
+
+if TYPE_CHECKING:
+    from holdfast.store.migrations.data_loss import Loss
+    from holdfast.store.migrations.parser import Section, Statement
 
 LOCK_TIMEOUT = timedelta(seconds=60)
 
@@ -275,6 +278,8 @@ class _Run:
             ) from error
 
     async def _find_loss(self, statement: Statement, *, lock: bool) -> Loss | None:
+        from holdfast.store.migrations.data_loss import find_loss
+
         text = render(statement.text, self._session.schema)
         return await find_loss(self._session, text, self._dialect, lock=lock)
 

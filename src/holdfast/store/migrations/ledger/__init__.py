@@ -12,11 +12,14 @@ import socket
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from holdfast.store.migrations.files import Migration
 from holdfast.store.migrations.session import MigrationSession
-from holdfast.store.migrations.splitter import Dialect
 from holdfast.store.sql import split
+
+if TYPE_CHECKING:
+    from holdfast.store.migrations.splitter import Dialect
 
 _PLACEHOLDER = re.compile(r"[$?](\d)")
 

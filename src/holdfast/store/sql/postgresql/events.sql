@@ -7,15 +7,6 @@ LEFT JOIN {schema}.payloads p ON p.execution = e.execution AND p.digest = e.payl
 WHERE e.execution = $1
 ORDER BY e.seq
 
--- name: events.recorded
--- One result by its path, or one event by its number.
-SELECT e.seq, e.type, e.path, e.generation, e.ordinal, e.attempt, e.epoch, e.result, e.at, e.duration_us,
-       e.input_digest, coalesce(e.payload, p.body)
-FROM {schema}.events e
-LEFT JOIN {schema}.payloads p ON p.execution = e.execution AND p.digest = e.payload_ref
-WHERE e.execution = $1 AND (e.seq = $2 OR ($3::text IS NOT NULL AND e.result AND e.path = $3 AND e.generation = $4))
-ORDER BY e.result DESC
-
 -- name: events.end
 -- How an execution ended.
 SELECT e.type, coalesce(e.payload, p.body)

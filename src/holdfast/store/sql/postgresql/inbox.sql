@@ -7,6 +7,3 @@ RETURNING message
 
 -- name: inbox.read
 SELECT message, kind, name, payload FROM {schema}.inbox WHERE execution = $1 ORDER BY created_at, message
-
--- name: inbox.clear
-DELETE FROM {schema}.inbox WHERE execution = $1

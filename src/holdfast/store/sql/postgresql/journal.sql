@@ -1,4 +1,7 @@
 -- The statements of one flush. Each is one autocommitted statement: one round trip, one commit.
+-- Each has two forms. Events are nearly always new, and inserting them as if a conflict were likely costs a third
+-- of the server's time; so the first form lets a unique index refuse the whole batch, and only then it is sent
+-- again in the form that has what stands behind "careful:".
 
 -- name: journal.append
 -- The hot path: entries that are only events. `fence` takes the row locks where the epoch still matches; every
@@ -20,7 +23,7 @@ WITH fence AS MATERIALIZED (
          AS v(execution, seq, epoch, type, path, generation, ordinal, attempt, result, duration_us, input_digest,
               input, payload, payload_ref)
     JOIN fence ON fence.key = v.execution AND fence.epoch = v.epoch
-    ON CONFLICT DO NOTHING
+    -- careful: ON CONFLICT DO NOTHING
     RETURNING 1
 )
 SELECT (SELECT count(*) FROM written),
@@ -79,7 +82,7 @@ WITH fence AS MATERIALIZED (
               input, payload, payload_ref)
     JOIN held ON held.key = v.execution AND held.epoch = v.epoch
     WHERE (v.execution, v.seq) NOT IN (SELECT execution, seq FROM blocked)
-    ON CONFLICT DO NOTHING
+    -- careful: ON CONFLICT DO NOTHING
     RETURNING execution, seq
 ), done AS MATERIALIZED (
     SELECT effect.* FROM effect

@@ -20,7 +20,3 @@ DELETE FROM {schema}.workers WHERE boot_id = $1
 DELETE FROM {schema}.workers w
 WHERE w.lease_until < {now} - interval '1 day'
   AND NOT EXISTS (SELECT FROM {schema}.executions e WHERE e.owner = w.boot_id AND e.finished_at IS NULL)
-
--- name: workers.list
-SELECT boot_id, program, host, pid, started_at, lease_until, lease_until > {now} FROM {schema}.workers
-ORDER BY started_at

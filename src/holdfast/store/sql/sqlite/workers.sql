@@ -19,6 +19,3 @@ DELETE FROM workers WHERE boot_id = ?1
 DELETE FROM workers
 WHERE lease_until < {now} - 86400000000
   AND NOT EXISTS (SELECT 1 FROM executions e WHERE e.owner = workers.boot_id AND e.finished_at IS NULL)
-
--- name: workers.list
-SELECT boot_id, program, host, pid, started_at, lease_until, lease_until > {now} FROM workers ORDER BY started_at
