@@ -29,9 +29,9 @@ _CONFIGURATION = """\
 Read from {files} in the current folder (the first that is there), from the environment, and from `.env` and
 `.env.<profile>`. Strongest first: flag, `HOLDFAST_…` variable, `.env.<profile>`, `.env`, `profiles` block of
 the file, file, bare variable, default. `VAR_FILE` names a file that holds the value of `VAR`. In the file
-`${{VAR}}` and `${{VAR:-default}}` are filled in, and camelCase keys are read too. Durations need a unit (`30s`,
-`5m`, `12h`, `30d`). An unknown key is an error that names the nearest right one. `holdfast config show
---origins` prints what is in effect and where it comes from.
+`${{VAR}}` and `${{VAR:-default}}` are filled in, and camelCase keys are read too. Durations need a unit
+(`30s`, `5m`, `12h`, `30d`). An unknown key is an error that names the nearest right one. `holdfast config
+show --origins` prints what is in effect and where it comes from.
 """
 _LATER = """\
 ## Known, without effect in this version
@@ -46,7 +46,8 @@ HF2003` explains one, `holdfast help errors` lists all.
 """
 _PYTHON = """\
 The names below are the public ones. `import holdfast` loads them when they are first used. Durations are
-`"30s"`, seconds as a number, or a `timedelta`. How to use them: [Python workflows](../how-to/write-python-workflows.md).
+`"30s"`, seconds as a number, or a `timedelta`. How to use them:
+[Python workflows](../how-to/write-python-workflows.md).
 """
 
 

@@ -8,8 +8,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-PACKAGES = 20
-
 
 def _begin(ledger: str, step: str) -> None:
     # One short write to a file opened for appending: lines of several processes never mix.
@@ -21,7 +19,7 @@ def _sources(library: str, package: str) -> list[bytes]:
     return [path.read_bytes() for path in sorted(Path(library, package).rglob("*.py"))]
 
 
-def packages(library: str, ledger: str, step: str) -> list[str]:
+def packages(library: str, count: int, ledger: str, step: str) -> list[str]:
     """The names of the largest packages of the library, by name."""
     _begin(ledger, step)
     sizes = {
@@ -29,7 +27,7 @@ def packages(library: str, ledger: str, step: str) -> list[str]:
         for folder in Path(library).iterdir()
         if (folder / "__init__.py").is_file() and folder.name not in ("test", "tests")
     }
-    return sorted(sorted(sizes, key=lambda name: (-sizes[name], name))[:PACKAGES])
+    return sorted(sorted(sizes, key=lambda name: (-sizes[name], name))[:count])
 
 
 def shape(library: str, package: str, ledger: str, step: str) -> dict[str, int]:

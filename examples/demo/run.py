@@ -28,8 +28,9 @@ from holdfast.records.events import RESULTS, EventType
 from holdfast.stores import config_for, open_store
 
 HERE = Path(__file__).resolve().parent
-KILL_AFTER = 35
-"""Step bodies that have begun when the kill comes; the workflow has 67."""
+PACKAGES = 20
+FANS = 3
+"""Branches that fan out over the packages: half of their bodies have begun when the kill comes."""
 PATIENCE_S = 300.0
 
 
@@ -47,6 +48,7 @@ class Demo:
     """One demonstration in a folder of its own."""
 
     folder: Path
+    packages: int
 
     @property
     def ledger(self) -> Path:
@@ -64,6 +66,7 @@ class Demo:
             f"library={library}",
             f"ledger={self.ledger}",
             f"work={self.folder}",
+            *([] if self.packages == PACKAGES else [f"packages={self.packages}"]),
         ]
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -114,24 +117,26 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--kill-after", type=int, default=KILL_AFTER, metavar="N", help="bodies begun before the kill"
+        "--packages", type=int, default=PACKAGES, metavar="N", help="how much work (default 20)"
     )
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="holdfast-demo-") as folder:
-        return show(Demo(Path(folder)), chosen.kill_after)
+        return show(Demo(Path(folder), chosen.packages))
 
 
-def show(demo: Demo, kill_after: int) -> int:
+def show(demo: Demo) -> int:
     say(
-        "Holdfast takes stock of this machine's Python standard library: fingerprints, measures and packs its"
+        "Holdfast takes stock of the Python standard library on this machine: it fingerprints, measures and packs"
     )
-    say("20 largest packages in parallel, then writes a report. Halfway it is killed with SIGKILL.")
+    say(
+        f"the {demo.packages} largest packages in parallel, and writes a report. Halfway it is killed with SIGKILL."
+    )
     say(f"Everything it knows is in one new file, $DEMO/holdfast.db, where DEMO={demo.folder}")
 
     first = demo.start()
     with ending(first):
-        if not wait_for(demo, first, kill_after):
-            say("the workflow ended before it could be killed; try a smaller --kill-after")
+        if not wait_for(demo, first, demo.packages * FANS // 2 + FANS):
+            say("the workflow ended before it could be killed; try a larger --packages")
             return 1
         first.send_signal(signal.SIGKILL)
         first.wait()

@@ -9,6 +9,7 @@ statement protects against.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,7 +26,7 @@ from holdfast.records.events import EventType
 from holdfast.records.executions import BootId, ExecutionKey
 from holdfast.store import codec
 from holdfast.store.drivers.base import Answer, Batch, NewExecution, Post, Reply, Row, Transition
-from holdfast.store.journal import Entry, Holding, Journal
+from holdfast.store.journal import Entry, Holding, Journal, Placed
 from holdfast.store.store import Store
 from holdfast.stores import build_store, config_for
 
@@ -106,10 +107,20 @@ async def begin(store: Store, id: str = "x", *, owner: BootId = DEAD, key: bytes
     return holding
 
 
+async def begin_like(store: Store, model: Any, id: str = "x") -> ExecutionKey:
+    """An execution of the workflow of `model`, without input, whose owner is dead."""
+    holding = Holding(new_key(), id, store.tenant, epoch=1)
+    new = NewExecution(
+        holding.key, store.tenant, id, model.workflow, model.version, model.definition, model.fingerprint,
+        "running", model.queue, 0, BootId(secrets.token_bytes(16)), 1, None, None, (), "api", None,
+    )  # fmt: skip
+    placed = Placed(codec.encode({}), None, None)
+    await store.journal.append(Entry(holding, EventType.EXECUTION_STARTED, payload=placed, create=new))
+    return holding.key
+
+
 def result(holding: Holding, path: str, value: object = 1, **fields: Any) -> Entry:
     """A step's result as an entry."""
-    from holdfast.store.journal import Placed
-
     placed = fields.pop("payload", None) or Placed(codec.encode(value), None, None)
     return Entry(holding, EventType.STEP_COMPLETED, path, attempt=1, result=True, payload=placed, **fields)
 

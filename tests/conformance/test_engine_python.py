@@ -25,6 +25,7 @@ from holdfast.errors import (
     LeaseLost,
     NoApp,
     StepFailed,
+    StoreUnavailable,
     UnnamedBranch,
 )
 from holdfast.fleet.launcher import Launcher
@@ -1220,3 +1221,104 @@ async def test_ids_that_some_store_could_not_keep_are_refused(id: str) -> None:
     async with app:
         with pytest.raises(InvalidArgument):
             await work.options(id=id).start()
+
+
+async def test_a_run_that_could_not_hand_back_is_taken_up_by_the_same_process(url: str) -> None:
+    ran: list[str] = []
+
+    def make(app: hf.App) -> Any:
+        @app.step
+        async def once() -> str:
+            ran.append("once")
+            return "kept"
+
+        @app.workflow
+        async def work() -> str:
+            kept = await once()
+            if len(ran) == 1:
+                ran.append("waiting")
+                await asyncio.Event().wait()
+            return kept
+
+        return work
+
+    async with opened(url, make) as (bench, work), asyncio.timeout(PATIENCE_S):
+        handle = await work.options(id="w").start()
+
+        async def waiting() -> bool:
+            return "waiting" in ran
+
+        await until(waiting)
+        (holding,) = bench.launcher._held.values()
+        holding.lose(StoreUnavailable("the store stayed out of reach"))
+        with pytest.raises(StoreUnavailable):
+            await handle
+        assert await handle.status() is ExecutionStatus.RUNNING
+        both = await asyncio.gather(bench.app.resume("w"), bench.app.resume("w"))
+        assert await asyncio.gather(*both) == ["kept", "kept"]
+    assert ran == ["once", "waiting"]
+
+
+async def test_a_parent_waits_for_a_child_that_somebody_else_resumed(lasting_url: str) -> None:
+    go = asyncio.Event()
+
+    def make(app: hf.App) -> Any:
+        @app.workflow
+        async def child() -> str:
+            await go.wait()
+            return "from afar"
+
+        @app.workflow
+        async def work() -> str:
+            return await child()
+
+        return work
+
+    async with opened(lasting_url, make) as (bench, work):
+        await work.options(id="p").start()
+
+        async def started() -> bool:
+            return await bench.app.store.find_execution("p.child") is not None
+
+        await until(started)
+    async with (
+        opened(lasting_url, make) as (bench, _),
+        opened(lasting_url, make) as (far, _),
+        asyncio.timeout(PATIENCE_S),
+    ):
+        child = await far.app.resume("p.child")
+        parent = await bench.app.resume("p")
+        go.set()
+        assert await child == "from afar"
+        assert await parent == "from afar"
+        assert await bench.results("p") == ["child"]
+        assert await bench.app.store.inbox((await bench.app.store.get_execution("p")).key) == []
+
+
+async def test_a_child_called_with_another_input_is_refused(lasting_url: str) -> None:
+    def make(number: int) -> Callable[[hf.App], Any]:
+        def decorate(app: hf.App) -> Any:
+            @app.workflow
+            async def child(n: int) -> None:
+                await hf.sleep("1h")
+
+            @app.workflow
+            async def work() -> None:
+                await child(number)
+
+            return work
+
+        return decorate
+
+    async with opened(lasting_url, make(1)) as (bench, work):
+        await work.options(id="p").start()
+
+        async def started() -> bool:
+            return await bench.app.store.find_execution("p.child") is not None
+
+        await until(started)
+    async with opened(lasting_url, make(2)) as (bench, _), asyncio.timeout(PATIENCE_S):
+        with pytest.raises(DefinitionChanged, match="other arguments") as changed:
+            await (await bench.app.resume("p"))
+        assert "{'n': 1}" in changed.value.cause
+        assert "{'n': 2}" in changed.value.cause

@@ -6,7 +6,6 @@ Leases are shifted by writing `lease_until`; owners are real processes where the
 from __future__ import annotations
 
 import asyncio
-import secrets
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -26,12 +25,13 @@ from holdfast.errors import (
 )
 from holdfast.fleet.launcher import MAX_RECOVERIES
 from holdfast.fleet.ownership import Life, Registration, claim, look_at
-from holdfast.records.executions import BootId, ExecutionKey, ExecutionStatus
+from holdfast.records.executions import ExecutionKey, ExecutionStatus
 from holdfast.store.drivers.base import Answer
 from holdfast.store.store import Store
 from tests.conformance.hands import (
     bare,
     begin,
+    begin_like,
     beside,
     ending,
     hand,
@@ -406,24 +406,6 @@ async def test_one_recovery_less_goes_on(shared_url: str) -> None:
         for _ in range(MAX_RECOVERIES - 1):
             await take_again(app.store, holding)
         assert await (await app.resume("x")) == 7
-
-
-async def begin_like(store: Store, model: Any) -> ExecutionKey:
-    """An execution x of the same workflow, owned by somebody who is dead."""
-    from holdfast.fleet.launcher import new_key
-    from holdfast.records.events import EventType
-    from holdfast.store import codec
-    from holdfast.store.drivers.base import NewExecution
-    from holdfast.store.journal import Entry, Holding, Placed
-
-    holding = Holding(new_key(), "x", store.tenant, epoch=1)
-    new = NewExecution(
-        holding.key, store.tenant, "x", model.workflow, model.version, model.definition, model.fingerprint,
-        "running", model.queue, 0, BootId(secrets.token_bytes(16)), 1, None, None, (), "api", None,
-    )  # fmt: skip
-    payload = Placed(codec.encode({}), None, None)
-    await store.journal.append(Entry(holding, EventType.EXECUTION_STARTED, payload=payload, create=new))
-    return holding.key
 
 
 # Definitions.

@@ -61,7 +61,7 @@ def test_an_example_runs_by_the_commands_at_its_top(example: Path, tmp_path: Pat
 
 def test_the_demonstration_repeats_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, ROOT / "examples" / "demo" / "run.py"],
+        [sys.executable, ROOT / "examples" / "demo" / "run.py", "--packages", "5"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

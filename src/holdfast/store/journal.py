@@ -11,9 +11,9 @@ the commit.
                            └──────────── busy: again after 2 ms ◀───┘
 
 An execution is owned by whoever holds its newest epoch. The driver compares the epoch under the row's lock in
-the same transaction that writes; an entry of an older epoch is answered `fenced`, and its execution stops here
-with `LeaseLost`. After a lost reply the very same batch, with the same numbers, is sent again and the answers
-tell what had been written. A caller that is cancelled while it waits leaves its entry in the queue.
+the same transaction that writes; an entry of an older epoch is answered `fenced`, and its execution stops
+here with `LeaseLost`. After a lost reply the very same batch, with the same numbers, is sent again and the
+answers tell what had been written. A caller that is cancelled while it waits leaves its entry in the queue.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Entry(Write):
 
     __slots__ = ("fields", "holding", "size", "waiter")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one per column of the log and per effect; made once per step
         self,
         holding: Holding,
         type: str,
@@ -307,7 +307,8 @@ class Journal:
                     _stop(entries, error)
                     return
                 attempt += 1
-                await asyncio.sleep(random.uniform(0, min(_BACKOFF_S[1], _BACKOFF_S[0] * 2 ** min(attempt, 20))))
+                ceiling_s = min(_BACKOFF_S[1], _BACKOFF_S[0] * 2 ** min(attempt, 20))
+                await asyncio.sleep(random.uniform(0, ceiling_s))
             except HoldfastError as error:
                 _stop(entries, error)
                 return
@@ -369,7 +370,7 @@ class Journal:
             self._delay(holding, again)
 
     def _delay(self, holding: Holding, entries: list[Entry]) -> None:
-        """Put entries of a locked row aside for 2 ms; what follows of the same execution queues behind them."""
+        """Put entries of a locked row aside for 2 ms; what follows of its execution queues behind them."""
         holding.next_seq = entries[0].event.seq
         holding.delayed = entries
         self._delayed += 1

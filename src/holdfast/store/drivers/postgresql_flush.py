@@ -120,7 +120,8 @@ def _answer(
     if stands:
         return Reply(Answer.WRITTEN, wakes)
     if not is_ours and write.create is None:
-        return Reply(Answer.FENCED, None)  # whatever took its place: a new owner counts on from the same number
+        # Whatever took its place is not ours: a new owner counts on from the same number.
+        return Reply(Answer.FENCED, None)
     if taken:
         return Reply(Answer.RECORDED, wakes)
     expected = write.transition.expect_wakes if write.transition else None
