@@ -125,12 +125,8 @@ def main() -> int:
 
 
 def show(demo: Demo) -> int:
-    say(
-        "Holdfast takes stock of the Python standard library on this machine: it fingerprints, measures and packs"
-    )
-    say(
-        f"the {demo.packages} largest packages in parallel, and writes a report. Halfway it is killed with SIGKILL."
-    )
+    say("Holdfast takes stock of this machine's Python standard library: it fingerprints, measures and")
+    say(f"packs the {demo.packages} largest packages, then writes a report. Halfway it is killed.")
     say(f"Everything it knows is in one new file, $DEMO/holdfast.db, where DEMO={demo.folder}")
 
     first = demo.start()

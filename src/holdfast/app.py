@@ -23,7 +23,9 @@ from holdfast.errors import (
     NotResumable,
     OwnedElsewhere,
 )
-from holdfast.fleet.launcher import Launcher, Origin, Running, read_outcome, wait_for_end
+from holdfast.fleet.ends import read_outcome, wait_for_end
+from holdfast.fleet.launcher import Launcher
+from holdfast.fleet.starts import Origin, Running
 from holdfast.records.executions import Execution, ExecutionStatus
 from holdfast.records.workflows import StoredDefinition
 from holdfast.store import codec

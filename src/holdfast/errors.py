@@ -406,7 +406,9 @@ class UnnamedBranch(Misuse):
     """A step was called from a task that `gather` or `scope` did not start."""
 
     code = "HF1220"
-    default_fix = "start parallel steps with holdfast.gather(...), or name the branch with holdfast.scope(...)"
+    default_fix = (
+        "start parallel steps with holdfast.gather(...), or name the branch with holdfast.scope(...)"
+    )
 
 
 # What a step's body reports about itself.

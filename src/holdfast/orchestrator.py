@@ -11,14 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.config.schema import Config
 from holdfast.errors import NoApp
-from holdfast.fleet.launcher import (
-    Launcher,
-    Origin,
-    Running,
-    fingerprint,
-    read_outcome,
-    wait_for_end,
-)
+from holdfast.fleet.ends import read_outcome, wait_for_end
+from holdfast.fleet.launcher import Launcher
+from holdfast.fleet.starts import Origin, Running, fingerprint
 from holdfast.programs import StepExecutor, find_program, load_program, yaml_program
 from holdfast.records.executions import Execution
 from holdfast.records.workflows import StoredDefinition

@@ -20,8 +20,8 @@ from typing import Any
 import apsw
 import asyncpg
 
-from holdfast.fleet.launcher import new_key
 from holdfast.fleet.ownership import Claim, Registration, claim
+from holdfast.fleet.starts import new_key
 from holdfast.records.events import EventType
 from holdfast.records.executions import BootId, ExecutionKey
 from holdfast.store import codec

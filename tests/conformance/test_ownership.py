@@ -6,10 +6,12 @@ Leases are shifted by writing `lease_until`; owners are real processes where the
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from holdfast.errors import (
 )
 from holdfast.fleet.launcher import MAX_RECOVERIES
 from holdfast.fleet.ownership import Life, Registration, claim, look_at
-from holdfast.records.executions import ExecutionKey, ExecutionStatus
+from holdfast.records.executions import BootId, ExecutionKey, ExecutionStatus
 from holdfast.store.drivers.base import Answer
 from holdfast.store.store import Store
 from tests.conformance.hands import (
@@ -187,8 +189,6 @@ async def test_two_claims_of_a_waiting_execution_one_wins(shared_url: str) -> No
 
 
 async def test_a_lapsed_lease_can_not_be_renewed(shared_url: str) -> None:
-    from datetime import timedelta
-
     async with hand(shared_url) as store, registered(store) as registration:
         heartbeat = store.driver.heartbeat()
         assert heartbeat is not None
@@ -206,8 +206,6 @@ async def test_a_lapsed_lease_can_not_be_renewed(shared_url: str) -> None:
 
 
 async def test_a_lapsed_worker_hears_of_it_and_comes_back_under_a_new_name(shared_url: str) -> None:
-    from datetime import timedelta
-
     async with hand(shared_url) as store:
         registration = Registration(store, lease=timedelta(seconds=0.3))
         heard = asyncio.Event()
@@ -334,6 +332,27 @@ async def test_a_killed_owner_stays_dead_for_a_second_newcomer(
     async with hand(url) as one, hand(url) as two, registered(one), registered(two) as second:
         taken = await claim(two, second, await two.get_execution("x"))
         assert taken.holding.epoch == 2
+
+
+async def test_what_proves_a_death_is_not_tidied_away_because_the_life_was_long(shared_url: str) -> None:
+    """Leftover lock files are removed by age; a process that lived for days has an old file and a fresh death."""
+    async with hand(shared_url) as mine, hand(shared_url) as theirs:
+        owner = Registration(mine, lease=timedelta(seconds=0.3))
+        await owner.start()
+        assert owner.folder is not None
+        path = owner.folder / owner.boot.hex()
+        os.utime(path, (0, 0))
+
+        async def young_again() -> bool:
+            return path.stat().st_mtime > 1
+
+        await until(young_again, "renewing the lease does not renew the file")
+        # As it looks after `kill -9`: the lock is free, the file is there, and somebody new tidies up.
+        await owner.stop()
+        path.touch()
+        async with registered(theirs) as newcomer:
+            assert look_at(newcomer.folder, BootId(bytes.fromhex(path.name))) is Life.GONE
+        path.unlink()
 
 
 # Recoveries.

@@ -35,7 +35,7 @@ from holdfast.errors import (
     UnsupportedStorage,
     VersionTaken,
 )
-from holdfast.fleet.launcher import new_key
+from holdfast.fleet.starts import new_key
 from holdfast.records.events import EventType
 from holdfast.records.executions import ExecutionKey, ExecutionStatus
 from holdfast.records.workflows import StoredDefinition

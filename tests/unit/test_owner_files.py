@@ -16,8 +16,8 @@ import pytest
 
 from holdfast.errors import StoreUnavailable
 from holdfast.fleet import ownership
-from holdfast.fleet.launcher import child_id, new_key
 from holdfast.fleet.ownership import Life, has_neighbours, look_at
+from holdfast.fleet.starts import child_id, new_key
 from holdfast.records.executions import BootId
 from holdfast.store.drivers.sqlite_threads import ConnectionThread
 

@@ -15,7 +15,7 @@ from holdfast.cli.output import one_line, seconds_text
 from holdfast.cli.reading import execution_record
 from holdfast.events.log import EventLog
 from holdfast.events.steps import read_steps
-from holdfast.fleet.launcher import read_outcome
+from holdfast.fleet.ends import read_outcome
 from holdfast.records.executions import Execution, ExecutionStatus, Step, StepStatus
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from holdfast.cli.endings import Ending, ending_of
 from holdfast.cli.views.lines import View
 from holdfast.errors import OwnedElsewhere
-from holdfast.fleet.launcher import Running
+from holdfast.fleet.starts import Running
 from holdfast.records.executions import Execution
 from holdfast.workflows.progress import Happening, Progress
 

@@ -15,7 +15,7 @@ from holdfast.cli.running import common_code
 from holdfast.cli.sessions import resume_command
 from holdfast.errors import HoldfastError, NotResumable
 from holdfast.fleet.cancelling import cancel
-from holdfast.fleet.launcher import read_outcome, wait_for_end
+from holdfast.fleet.ends import read_outcome, wait_for_end
 from holdfast.fleet.ownership import Registration
 from holdfast.records.executions import Execution, ExecutionStatus
 

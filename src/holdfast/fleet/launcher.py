@@ -1,8 +1,7 @@
 """Starts executions in this process and goes on with those that others left behind.
 
 The launcher is where ownership, stored definitions and the engine meet. It knows which executions run in this
-process, so asking for one twice gives the same run; it starts children for the engine, by an id that follows
-from the parent, so that a parent that comes back finds its children again.
+process, so asking for one twice gives the same run.
 
 Two things reach it from outside. While it holds executions it asks about once a second whether messages came
 for them or somebody took them, for those that write nothing themselves. And when the lease has run out, it
@@ -12,14 +11,10 @@ stops all of them, registers anew, and goes on with those that nobody else has t
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import random
-import secrets
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from weakref import WeakValueDictionary
 
@@ -28,7 +23,6 @@ from holdfast.errors import (
     ExecutionNotFound,
     HoldfastError,
     IdTaken,
-    InvalidArgument,
     LeaseLost,
     OwnedElsewhere,
     RetryLater,
@@ -36,7 +30,9 @@ from holdfast.errors import (
     WorkflowNotFound,
 )
 from holdfast.fleet.cancelling import cancel, cancel_children
+from holdfast.fleet.children import ChildRuns, FindProgram
 from holdfast.fleet.ownership import Claim, Registration, claim
+from holdfast.fleet.starts import Origin, Running, fingerprint, new_key
 from holdfast.records.events import EventType
 from holdfast.records.executions import Execution, ExecutionKey, ExecutionStatus, key_text
 from holdfast.records.workflows import StoredDefinition
@@ -46,69 +42,15 @@ from holdfast.store.journal import Entry, Holding
 from holdfast.store.rows import moment
 from holdfast.store.store import Store
 from holdfast.workflows.driving import Drive, Outcome, Parent
-from holdfast.workflows.engine import ChildEnd, Engine, ExecutionRuntime, shown
+from holdfast.workflows.engine import Engine, ExecutionRuntime
 from holdfast.workflows.failures import describe
 from holdfast.workflows.program import Program
 from holdfast.workflows.progress import Observer
-from holdfast.workflows.replay import History, arguments_changed
+from holdfast.workflows.replay import History
 
 MAX_RECOVERIES = 10
-LOCAL_QUEUE = "local"
-"""The queue of executions that a person runs here: no worker elsewhere claims them."""
-_ID_BYTES_MAX = 255
-_POLL_S = 1.0
 _WATCH_S = (0.7, 1.0)
 _COME_BACK_S = (0.1, 5.0)
-
-FindProgram = Callable[[str, str | None, StoredDefinition | None], Awaitable[Program]]
-"""Name, version, and the definition that asks: the program to run as its child."""
-
-
-def new_key() -> ExecutionKey:
-    """A UUIDv7: 48 bits of milliseconds, 12 of their fraction, so that keys sort by age, then chance."""
-    milliseconds, rest_ns = divmod(time.time_ns(), 1_000_000)
-    head = (milliseconds << 16 | 0x7000 | rest_ns * 4096 // 1_000_000).to_bytes(8, "big")
-    tail = bytearray(secrets.token_bytes(8))
-    tail[0] = 0x80 | tail[0] & 0x3F
-    return ExecutionKey(head + bytes(tail))
-
-
-def fingerprint(workflow: str, input: bytes) -> bytes:
-    """What a bare second `run` looks for: the same workflow name and input."""
-    return codec.digest(workflow.encode() + b"\0" + input)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """Where a start came from and how it is to be filed."""
-
-    id: str | None = None
-    queue: str = LOCAL_QUEUE
-    tags: tuple[str, ...] = ()
-    trigger: str = "api"
-    started_by: str | None = None
-    parent: Parent | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse here what some database would refuse later, in a batch with the writes of others."""
-        if self.id is not None and (self.id != self.id.strip() or self.id.startswith("@")):
-            raise InvalidArgument(f"{self.id!r} can not be an id", fix="no spaces around it, and no @ first")
-        for what, text in (("id", self.id), ("queue", self.queue), *(("tag", tag) for tag in self.tags)):
-            if text is not None and not (text.isprintable() and 1 <= len(text.encode()) <= _ID_BYTES_MAX):
-                raise InvalidArgument(
-                    f"{text[:60]!r} can not be {'an id' if what == 'id' else f'a {what}'}",
-                    fix=f"use 1 to {_ID_BYTES_MAX} bytes of printable text",
-                )
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """An execution that runs in this process. `task` gives its outcome; cancelling it hands it back."""
-
-    id: str
-    key: ExecutionKey
-    task: asyncio.Task[Outcome]
-    resumed: bool
 
 
 class Launcher:
@@ -127,9 +69,12 @@ class Launcher:
         self.store = store
         self.registration = Registration(store, lease=lease)
         self._load = load
-        self._find = find
         self.engine = Engine(
-            store.journal, store.driver, children=self, observer=observer, sleep_max_s=sleep_max_s
+            store.journal,
+            store.driver,
+            children=ChildRuns(self, store, find),
+            observer=observer,
+            sleep_max_s=sleep_max_s,
         )
         self.registration.on_lapse = self._lapsed
         self._running: dict[ExecutionKey, Running] = {}
@@ -184,11 +129,11 @@ class Launcher:
         """
         key = new_key()
         id_ = origin.id or key_text(key)
-        async with self._turn(key):
-            running = await self._begin(program, input, origin, key, id_)
+        async with self.turn(key):
+            running = await self.begin(program, input, origin, key, id_)
         return running or await self._existing(id_, program, fingerprint(program.definition.name, input))
 
-    async def _begin(
+    async def begin(
         self, program: Program, input: bytes, origin: Origin, key: ExecutionKey, id_: str
     ) -> Running | None:
         """Start an execution; None when its id exists."""
@@ -244,14 +189,19 @@ class Launcher:
 
         Raises `OwnedElsewhere`, `NotResumable`, and what loading its code raises.
         """
-        async with self._turn(execution.key):
-            return self._running.get(execution.key) or await self._resume(execution, steal, None)
+        async with self.turn(execution.key):
+            return self._running.get(execution.key) or await self.take_over(
+                execution, steal=steal, above=None
+            )
 
-    def _turn(self, key: ExecutionKey) -> asyncio.Lock:
+    def turn(self, key: ExecutionKey) -> asyncio.Lock:
         """Held while an execution is taken here, so that two callers do not take it from each other."""
         return self._turns.setdefault(key, asyncio.Lock())
 
-    async def _resume(self, execution: Execution, steal: bool, above: ExecutionRuntime | None) -> Running:
+    async def take_over(
+        self, execution: Execution, *, steal: bool, above: ExecutionRuntime | None
+    ) -> Running:
+        """Go on with an execution by its stored definition; `above` is its parent in this process."""
         await self._registered()
         definition = await self.store.get_definition(execution.definition)
         if definition is None:
@@ -427,120 +377,6 @@ class Launcher:
         if definition.hash not in self._stored:
             await self.store.put_definition(definition)
             self._stored.add(definition.hash)
-
-    # Children.
-
-    async def run(
-        self, parent: ExecutionRuntime, path: str, workflow: str, version: str | None, input: bytes
-    ) -> ChildEnd:
-        """See `Children.run`."""
-        id_ = child_id(parent.execution_id, path)
-        # Only a parent that comes back can have this child already, and it goes on by its stored definition.
-        child: Running | ChildEnd | None = None
-        if parent.history.last_seq:
-            child = await self._child_again(parent, path, id_, input)
-        if child is None:
-            asking = await self._definition_of(parent)
-            program = await self._find(workflow, version, asking)
-            end = Parent(parent.holding.key, path, parent)
-            origin = Origin(id=id_, trigger="parent", parent=end)
-            key = new_key()
-            async with self._turn(key):
-                child = await self._begin(program, input, origin, key, id_)
-            child = child or await self._child_again(parent, path, id_, input)
-        if child is None:
-            raise ExecutionNotFound(f"execution {id_!r} vanished while it was started", id=id_)
-        return child if isinstance(child, ChildEnd) else await self._end_of(child, parent, path, input)
-
-    async def _child_again(
-        self, parent: ExecutionRuntime, path: str, id_: str, input: bytes
-    ) -> Running | ChildEnd | None:
-        """The child as it is: running here now, or its end. None when there is none."""
-        while True:
-            child = await self.store.find_execution(id_)
-            if child is None:
-                return None
-            if child.parent != parent.holding.key:
-                parent.stop(IdTaken(f"execution {id_!r} exists and is no child of this one", id=id_))
-            if child.fingerprint != fingerprint(child.workflow, input):
-                rows = await self.store.driver.fetch("events.history", child.key)
-                parent.stop(arguments_changed(path, shown(rows[0][11]), shown(input)))
-            if child.status.is_final:
-                return await self._read_end(child.key)
-            try:
-                async with self._turn(child.key):
-                    return self._running.get(child.key) or await self._resume(child, False, parent)
-            except TooManyRecoveries:
-                continue  # it has ended by that
-            except OwnedElsewhere:
-                # Somebody resumed the child by itself; when that owner dies, the child is ours to take.
-                await wait_for_end(self.store, id_, timeout_s=_POLL_S)
-
-    async def _end_of(self, child: Running, parent: ExecutionRuntime, path: str, input: bytes) -> ChildEnd:
-        """Wait for a child of this process; what stopped its run without ending it stops the parent's too."""
-        try:
-            outcome = await asyncio.shield(child.task)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if child.task.cancelled() and task is not None and not task.cancelling():
-                # Handed back by itself: so is the parent, which finds it again.
-                parent.stop(RetryLater(f"child {child.id} was interrupted", where=child.id))
-            child.task.cancel()
-            await asyncio.wait([child.task])
-            raise
-        except LeaseLost:
-            ended = await self._child_again(parent, path, child.id, input)
-            if ended is None or isinstance(ended, Running):
-                parent.stop(RetryLater(f"child {child.id} changed hands", where=child.id))
-            return ended
-        except HoldfastError as error:
-            parent.stop(error)
-        if outcome.status is ExecutionStatus.WAITING:
-            return ChildEnd(None, None, bytes(child.key), until=outcome.until)
-        return ChildEnd(outcome.output, outcome.error, bytes(child.key))
-
-    async def _definition_of(self, runtime: ExecutionRuntime) -> StoredDefinition | None:
-        execution = await self.store.execution_by_key(runtime.holding.key)
-        return await self.store.get_definition(execution.definition) if execution else None
-
-    async def _read_end(self, key: ExecutionKey) -> ChildEnd:
-        outcome = await read_outcome(self.store, key)
-        return ChildEnd(outcome.output, outcome.error, bytes(key))
-
-
-async def read_outcome(store: Store, key: ExecutionKey) -> Outcome:
-    """How a finished execution ended, from its log."""
-    rows = await store.driver.fetch("events.end", key)
-    kind, payload = rows[0]
-    if kind == EventType.EXECUTION_COMPLETED:
-        return Outcome(status=ExecutionStatus.COMPLETED, output=payload)
-    error = codec.decode(payload, what="error") if payload else {}
-    if kind == EventType.EXECUTION_CANCELLED:
-        error = {"type": "cancelled", "message": str(error.get("reason", "")) or "it was cancelled"}
-        return Outcome(status=ExecutionStatus.CANCELLED, error=error)
-    return Outcome(status=ExecutionStatus.FAILED, error=error)
-
-
-async def wait_for_end(store: Store, id: str, *, timeout_s: float | None = None) -> Execution | None:
-    """Poll until the execution has ended; None when `timeout_s` passes first."""
-    deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    pause_s = 0.02
-    while True:
-        execution = await store.get_execution(id)
-        if execution.status.is_final:
-            return execution
-        if deadline is not None and time.monotonic() + pause_s > deadline:
-            return None
-        await asyncio.sleep(pause_s)
-        pause_s = min(pause_s * 1.5, _POLL_S)
-
-
-def child_id(parent_id: str, path: str) -> str:
-    """The id of the child that belongs to `path`; the same in every run of the parent."""
-    plain = f"{parent_id}.{path}"
-    if len(plain.encode()) <= _ID_BYTES_MAX:
-        return plain
-    return hashlib.blake2b(plain.encode(), digest_size=16).hexdigest()
 
 
 def _other(execution: Execution, program: Program) -> str:

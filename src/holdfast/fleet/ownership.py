@@ -123,6 +123,8 @@ class Registration:
                     alive = heartbeat.renew(boot, self._lease)
                 except HoldfastError:
                     continue  # the database may be back before the lease is over; the renewal itself decides
+                if alive and self._lock is not None:
+                    os.utime(self._lock)  # the age of the file is counted from here: see `_sweep`
                 if not alive:
                     with suppress(RuntimeError):  # the loop is closed: nobody is left to stop
                         loop.call_soon_threadsafe(self._note_lapse, boot)

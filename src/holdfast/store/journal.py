@@ -177,6 +177,18 @@ class Journal:
         if self._task is None:
             self._closing = False
             self._task = asyncio.get_running_loop().create_task(self._run(), name="holdfast-journal")
+            self._task.add_done_callback(self._died)
+
+    def _died(self, task: asyncio.Task[None]) -> None:
+        """The flusher ended by a defect of its own: nobody may wait for it."""
+        if task.cancelled() or task.exception() is None:
+            return
+        failure = HoldfastError(f"the journal stopped: {task.exception()!r}", where="journal")
+        self._task = None
+        while self._queue:
+            entry = self._queue.popleft()
+            entry.holding.lose(failure)
+            _refuse(entry, failure)
 
     async def close(self) -> None:
         """Write all that waits, then stop. Safe twice."""

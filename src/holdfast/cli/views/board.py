@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from holdfast.fleet.launcher import child_id
+from holdfast.fleet.starts import child_id
 from holdfast.workflows.progress import Happening, Progress
 
 ITEMS_SHOWN = 8

@@ -47,9 +47,7 @@ class PostgresqlFlush:
             flush = await self.connection.prepare(_careful(self._sql["journal.flush"]))
             return await self._write(batch.writes, timeout_s, append, flush)
 
-    async def _write(
-        self, writes: Sequence[Write], timeout_s: float, append: Any, flush: Any
-    ) -> list[Reply]:
+    async def _write(self, writes: Sequence[Write], timeout_s: float, append: Any, flush: Any) -> list[Reply]:
         keys, epochs = _fence_columns(writes)
         events = zip(*(write.event for write in writes), strict=True)
         if all(write.is_plain for write in writes):
