@@ -24,7 +24,7 @@ check: environment ## format, lint, types, import contracts, documentation
 	@$(VENV) -m ruff check .
 	@$(VENV) -m mypy
 	@.venv/bin/lint-imports
-	@$(if $(wildcard tests/docs),$(VENV) -m pytest -q tests/docs)
+	@$(VENV) -m scripts.services run -- $(VENV) -m pytest -q -n 2 tests/docs
 
 bench: environment ## measure, beside the raw limit and the peers
 	@$(VENV) -m scripts.services run -- $(VENV) -m benchmarks all

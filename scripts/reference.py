@@ -278,9 +278,9 @@ def _thing(title: str, thing: Any) -> str:
 
 
 def _signature(name: str, thing: Any) -> str:
-    text = re.sub(
-        r"(?<=[ \[|(])holdfast\.[\w.]*\.(\w+)", r"\1", str(inspect.signature(thing)).replace("'", "")
-    )
+    # Annotations are kept as text and come in quotes; the quotes of defaults stay.
+    text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(thing)))
+    text = re.sub(r"<(\w+\.\w+): [^>]*>", r"\1", text).replace("datetime.timedelta", "timedelta")
     return f"{name}{text}".removesuffix(" -> None")
 
 

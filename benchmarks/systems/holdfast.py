@@ -1,8 +1,8 @@
 """Holdfast itself: Python workflows of trivial async steps on one app, default settings.
 
-`resume` records 10,000 steps, closes the app as a process that ends would, and measures how long a new one takes
-until the last recorded result was given back. `fanout` runs a YAML fan-out of 10,000 steps through the command
-line in a process of its own and reports that process's peak memory.
+`resume` records 10,000 steps, closes the app as a process that ends would, and measures how long a new one
+takes until the last recorded result was given back. `fanout` runs a YAML fan-out of 10,000 steps through the
+command line in a process of its own and reports that process's peak memory.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from benchmarks.systems.meter import Meter, Request, measure, report, require
-
 import holdfast as hf
+from benchmarks.systems.meter import Meter, Request, measure, report, require
 
 request = Request.from_arguments()
 meter = Meter(request)

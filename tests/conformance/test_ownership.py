@@ -335,7 +335,7 @@ async def test_a_killed_owner_stays_dead_for_a_second_newcomer(
 
 
 async def test_what_proves_a_death_is_not_tidied_away_because_the_life_was_long(shared_url: str) -> None:
-    """Leftover lock files are removed by age; a process that lived for days has an old file and a fresh death."""
+    """Leftover lock files are removed by age; a process that lived for days has an old file."""
     async with hand(shared_url) as mine, hand(shared_url) as theirs:
         owner = Registration(mine, lease=timedelta(seconds=0.3))
         await owner.start()

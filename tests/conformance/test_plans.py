@@ -152,10 +152,10 @@ async def test_a_flush_on_postgresql_touches_its_own_rows_alone(
     """The fence and the insert of one entry, as they run: nothing reads a table."""
     text = Statements("postgresql", schema='"holdfast"', now="now()")["journal.append"]
     key = await postgresql.fetchval("SELECT key FROM holdfast.executions WHERE id = 'id-10'")
-    event = ([key], [6], [1], ["step.completed"], ["p6"], [0], [None], [1], [True], [None], [None], [None])
+    event = (key, 6, 1, "step.completed", "p6", 0, None, 1, True, None, None, None, b"1", None)
     # The driver plans its statements once, without the table scans that a plan for few rows can have.
     await postgresql.execute("SET enable_seqscan = off")
-    plan = await explained(postgresql, text, [key], [1], *event, [b"1"], [None], analyze=True)
+    plan = await explained(postgresql, text, [key], [1], [event], analyze=True)
     assert "executions_pkey" in {node.get("Index Name") for node in plan}
     assert not [node for node in plan if node["Node Type"] == "Seq Scan"]
     inserted = [node for node in plan if node["Node Type"] == "ModifyTable"]

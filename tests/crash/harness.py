@@ -240,7 +240,7 @@ def await_state(pid: int, states: str, *, timeout_s: float = 20.0) -> None:
 
 def rerun(test: str, *, seed: int, scope: str) -> str:
     """The one command that repeats a failure."""
-    return f"{SEED_VARIABLE}={seed} make crash PYTEST_ARGS='-k {test} --crash={scope}'"
+    return f"{SEED_VARIABLE}={seed} make crash PYTEST_ARGS='-k \"{test}\" --crash={scope}'"
 
 
 def make_store(url: str, scratch: Path) -> None:

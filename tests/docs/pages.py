@@ -6,6 +6,7 @@ Conventions of the pages:
   file. Any other ```python block is a script of its own and has to end well. Other blocks are for reading.
 * A ```console block holds commands behind `$ ` and what they print. In the output `…` stands for anything,
   and a line with only `…` for any number of lines. A command with nothing below it may print what it likes.
+  Ids of executions and lengths of time in seconds may differ; everything else has to be as it is written.
   `# exits 7` behind a command names its exit code, which is 0 otherwise.
 * All blocks of a page run in one empty folder, in order; `export NAME=VALUE` lasts to the end of the page.
 """
@@ -31,6 +32,8 @@ _FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```\s*$", re.MULTILINE | re.D
 _FILE = re.compile(r"(?:#|//) ([\w./-]+\.(?:py|yaml|yml|json|sql))\s*")
 _EXITS = re.compile(r"#.*\bexits (\d+)\b")
 _LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^()\s]+)\)|!\[[^\]\n]*\]\(([^()\s]+)\)")
+_ID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b")
+_LENGTH = re.compile(r"\b\d+(?:\.\d+)? (?:ms|s|min)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,8 @@ def commands(block: Block) -> list[Command]:
 
 
 def fits(expected: str, printed: str) -> bool:
-    """Whether the output of a command is what the page says, but for spaces and what `…` stands for."""
+    """Whether the output of a command is what the page says, but for spaces and what may differ."""
+    expected, printed = (_LENGTH.sub("(length)", _ID.sub("(id)", text)) for text in (expected, printed))
     pattern = ""
     for line in expected.splitlines():
         if line.strip() == "…":

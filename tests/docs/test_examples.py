@@ -105,6 +105,8 @@ def test_the_comparison_tells_differences() -> None:
     assert fits("a … c", "a  b   c")
     assert fits("a\n…\nz", "a\nb\nc\nz\n")
     assert fits("a\n…\nz", "a\nz\n")
+    assert fits("took 3 ms", "took 1.5 s")
+    assert not fits("3 steps", "4 steps")
     assert not fits("a … c", "a b d")
     assert not fits("a\n…\nz", "a\nb\n")
     assert not fits("a", "a\nb")

@@ -1,8 +1,8 @@
 """Positions in a log: opaque text that a reader keeps and passes back to go on behind it.
 
-On SQLite a position is a number in the order of commits. On PostgreSQL it is a transaction, then a place within
-it, and readers stay below the oldest transaction that is still running; so no event ever appears behind a
-position that a reader was given.
+On SQLite a position is a number in the order of commits. On PostgreSQL it is a transaction, then a place
+within it, and readers stay below the oldest transaction that is still running; so no event ever appears
+behind a position that a reader was given.
 """
 
 from __future__ import annotations

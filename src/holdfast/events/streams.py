@@ -1,8 +1,9 @@
 """A user's own streams: events appended under a name, numbered without gaps, read and followed by cursor.
 
-The stream's head is locked for an append, so two writers never give the same number, and `expect_version` makes
-an append conditional on nobody having written in between. A reader that keeps its cursor gets every event at
-least once, in order within each stream.
+The stream's head is locked for an append, so two writers never give the same number, and `expect_version`
+makes an append conditional on nobody having written in between. A reader that keeps its cursor gets every
+event at least once, in order within each stream. On PostgreSQL a reader stays below the oldest transaction
+that is open on the server, in any database, so a long one delays it and never makes it miss anything.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class StreamEvent:
 
 
 class Streams:
-    """The user's streams of a store. Example::
+    """The user's streams of a store.
+
+    Example::
 
     streams = Streams(store)
     await streams.append("order-7", [("paid", {"cents": 900})], expect_version=3)

@@ -1,8 +1,8 @@
 """Child executions, started and awaited for their parents.
 
-A child's id follows from its parent and the path of the call, so a parent that comes back finds the children it
-had: running here, left behind by a dead process, owned by a live one, or ended. A child that was started goes
-on by its stored definition, whatever has become of the file it came from.
+A child's id follows from its parent and the path of the call, so a parent that comes back finds the children
+it had: running here, left behind by a dead process, owned by a live one, or ended. A child that was started
+goes on by its stored definition, whatever has become of the file it came from.
 """
 
 from __future__ import annotations

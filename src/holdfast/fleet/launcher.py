@@ -151,7 +151,19 @@ class Launcher:
         )  # fmt: skip
         journal = self.store.journal
         placed = await journal.place(holding, input)
-        answer = await journal.append(Entry(holding, EventType.EXECUTION_STARTED, payload=placed, create=new))
+        entry = Entry(holding, EventType.EXECUTION_STARTED, payload=placed, create=new)
+        waiter = journal.append(entry)
+        try:
+            answer = await asyncio.shield(waiter)
+        except asyncio.CancelledError:
+            # It starts all the same, and what nobody runs must not stay owned: it runs, and is stopped.
+            await asyncio.wait([waiter])
+            if waiter.exception() is None and waiter.result() is Answer.WRITTEN:
+                running = self._launch(program, holding, History(), input, parent, resumed=False)
+                await asyncio.sleep(0)  # a task that never began could not hand back
+                running.task.cancel()
+                await asyncio.wait([running.task])
+            raise
         if answer is Answer.RECORDED:
             return None
         return self._launch(program, holding, History(), input, parent, resumed=False)

@@ -1,7 +1,7 @@
 """How a journal batch is written on PostgreSQL: one autocommitted statement on a dedicated connection.
 
-A batch becomes columns, one array each, which the statement unnests. When as many events were written as were
-sent, every entry was; only otherwise a second statement looks at what became of each.
+A batch travels as arrays of rows. When as many events were written as were sent, every entry was; only otherwise
+a second statement looks at what became of each.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ _MICROSECOND = timedelta(microseconds=1)
 _NO_TRANSITION = (None, None, None, None)
 _NO_POST = (None, None, None, None, None)
 _NO_DETAILS = (None, None, None)
-_NO_CREATES: tuple[tuple[Any, ...], ...] = ((),) * 14
 
 
 class PostgresqlFlush:
@@ -49,17 +48,14 @@ class PostgresqlFlush:
 
     async def _write(self, writes: Sequence[Write], timeout_s: float, append: Any, flush: Any) -> list[Reply]:
         keys, epochs = _fence_columns(writes)
-        events = zip(*(write.event for write in writes), strict=True)
+        events = [write.event for write in writes]
         if all(write.is_plain for write in writes):
-            row = await append.fetchrow(keys, epochs, *events, timeout=timeout_s)
+            row = await append.fetchrow(keys, epochs, events, timeout=timeout_s)
         else:
             receivers = [write.post.target for write in writes if write.post is not None]
             creates = [write.create[:14] for write in writes if write.create is not None]
-            created = zip(*creates, strict=True) if creates else _NO_CREATES
-            effects = zip(*(_effect(write) for write in writes if not write.is_plain), strict=True)
-            row = await flush.fetchrow(
-                keys, epochs, receivers, *created, *events, *effects, timeout=timeout_s
-            )
+            effects = [_effect(write) for write in writes if not write.is_plain]
+            row = await flush.fetchrow(keys, epochs, receivers, creates, events, effects, timeout=timeout_s)
         written, woken_keys, woken_counts = row
         wakes = dict(zip(woken_keys, woken_counts, strict=True)) if woken_keys else {}
         if written == len(writes):
@@ -88,7 +84,7 @@ def _fence_columns(writes: Sequence[Write]) -> tuple[list[bytes], list[int]]:
 
 
 def _effect(write: Write) -> tuple[Any, ...]:
-    """The columns of `effect` in `journal.flush`."""
+    """What goes with an event, as a `flush_effect`."""
     event, transition, new = write.event, write.transition, write.create
     moved: tuple[Any, ...] = _NO_TRANSITION
     if transition is not None:

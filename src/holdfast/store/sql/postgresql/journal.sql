@@ -17,11 +17,7 @@ WITH fence AS MATERIALIZED (
     INSERT INTO {schema}.events (execution, seq, epoch, type, path, generation, ordinal, attempt, result,
                                  duration_us, input_digest, input, payload, payload_ref, tenant_id, at)
     SELECT v.*, fence.tenant_id, {now}
-    FROM unnest($3::bytea[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::integer[], $9::integer[],
-                $10::integer[], $11::boolean[], $12::bigint[], $13::bytea[], $14::bytea[], $15::bytea[],
-                $16::bytea[])
-         AS v(execution, seq, epoch, type, path, generation, ordinal, attempt, result, duration_us, input_digest,
-              input, payload, payload_ref)
+    FROM unnest($3::{schema}.flush_event[]) AS v
     JOIN fence ON fence.key = v.execution AND fence.epoch = v.epoch
     -- careful: ON CONFLICT DO NOTHING
     RETURNING 1
@@ -48,11 +44,7 @@ WITH fence AS MATERIALIZED (
     INSERT INTO {schema}.executions (key, tenant_id, id, workflow, version, definition, fingerprint, status,
                                      queue, priority, owner, epoch, parent, parent_path, created_at)
     SELECT n.*, {now}
-    FROM unnest($4::bytea[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bytea[], $10::bytea[],
-                $11::text[], $12::text[], $13::smallint[], $14::bytea[], $15::bigint[], $16::bytea[],
-                $17::text[])
-         AS n(key, tenant_id, id, workflow, version, definition, fingerprint, status, queue, priority, owner,
-              epoch, parent, parent_path)
+    FROM unnest($4::{schema}.flush_execution[]) AS n
     ON CONFLICT DO NOTHING
     RETURNING key, tenant_id, epoch
 ), held AS MATERIALIZED (
@@ -60,12 +52,7 @@ WITH fence AS MATERIALIZED (
     UNION ALL
     SELECT key, tenant_id, epoch FROM created
 ), effect AS MATERIALIZED (
-    SELECT *
-    FROM unnest($32::bytea[], $33::bigint[], $34::text[], $35::boolean[], $36::bigint[], $37::bigint[],
-                $38::bytea[], $39::bytea[], $40::bytea[], $41::text[], $42::text[], $43::bytea[], $44::bytea[],
-                $45::bytea[], $46::text[], $47::text[], $48::text[])
-         AS f(execution, seq, new_status, final, due_in_us, expect_wakes, take, post_target, post_message,
-              post_kind, post_name, post_payload, digest, body, tags, trigger_source, started_by)
+    SELECT * FROM unnest($6::{schema}.flush_effect[])
 ), blocked AS MATERIALIZED (
     SELECT effect.execution, effect.seq
     FROM effect LEFT JOIN fence ON fence.key = effect.execution
@@ -75,11 +62,7 @@ WITH fence AS MATERIALIZED (
     INSERT INTO {schema}.events (execution, seq, epoch, type, path, generation, ordinal, attempt, result,
                                  duration_us, input_digest, input, payload, payload_ref, tenant_id, at)
     SELECT v.*, held.tenant_id, {now}
-    FROM unnest($18::bytea[], $19::bigint[], $20::bigint[], $21::text[], $22::text[], $23::integer[],
-                $24::integer[], $25::integer[], $26::boolean[], $27::bigint[], $28::bytea[], $29::bytea[],
-                $30::bytea[], $31::bytea[])
-         AS v(execution, seq, epoch, type, path, generation, ordinal, attempt, result, duration_us, input_digest,
-              input, payload, payload_ref)
+    FROM unnest($5::{schema}.flush_event[]) AS v
     JOIN held ON held.key = v.execution AND held.epoch = v.epoch
     WHERE (v.execution, v.seq) NOT IN (SELECT execution, seq FROM blocked)
     -- careful: ON CONFLICT DO NOTHING
