@@ -1,7 +1,7 @@
 """How a journal batch is written on PostgreSQL: one autocommitted statement on a dedicated connection.
 
-A batch travels as arrays of rows. When as many events were written as were sent, every entry was; only otherwise
-a second statement looks at what became of each.
+A batch travels as arrays of rows. When as many events were written as were sent, every entry was; only
+otherwise a second statement looks at what became of each.
 """
 
 from __future__ import annotations
