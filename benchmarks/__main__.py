@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import disk, measurement, report
+from benchmarks import disk, measurement, readme, report
 from benchmarks.catalogue import ALIASES, BACKENDS, SCENARIOS, SYSTEMS, Scenario, System, systems_for
 from benchmarks.measurement import Row
 
@@ -110,6 +110,8 @@ def main() -> int:
         for path in report.save(name, facts, measured, rows):
             print(f"written: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}",
                   file=sys.stderr)  # fmt: skip
+    if everything and not options.only:
+        readme.update(rows, facts)
     if options.json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
     else:

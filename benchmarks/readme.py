@@ -1,0 +1,93 @@
+"""The figures in the README: one line per comparison, each with the command that measures it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measurement import Row
+
+README = Path(__file__).parents[1] / "README.md"
+_BEGIN, _END = "<!-- numbers:begin -->", "<!-- numbers:end -->"
+_PEERS = (
+    ("dbos", "DBOS"),
+    ("dbos-best", "DBOS, best mode"),
+    ("langgraph", "LangGraph"),
+    ("absurd", "Absurd"),
+)
+_COMPARED = ("steps", "long", "slow-disk")
+_NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+
+
+def block(rows: Sequence[Row], facts: Mapping[str, Any]) -> str:
+    """The Markdown between the marks."""
+    values = {
+        (row["scenario"], row["backend"], row["concurrency"], row["system"]): row["value"] for row in rows
+    }
+    head = [
+        "scenario",
+        "at once",
+        "steps/s",
+        "of the raw limit",
+        *(name for _, name in _PEERS),
+        "measured by",
+    ]
+    lines = [f"| {' | '.join(head)} |", "| --- | --- | --- | --- |" + " --- |" * (len(_PEERS) + 1)]
+    for (scenario, backend, callers, system), ours in values.items():
+        if system != "holdfast" or not ours or scenario not in _COMPARED:
+            continue
+        place = (scenario, backend, callers)
+        raw = values.get((*place, "raw"))
+        cells = [
+            f"{_NAMES[backend]}, {_title(scenario)}",
+            str(callers),
+            f"{ours:,.0f}",
+            f"{ours / raw:.2f}" if raw else "–",
+            *(
+                f"{ours / value:,.0f} ×" if (value := values.get((*place, peer))) else "–"
+                for peer, _ in _PEERS
+            ),
+            f"`python -m benchmarks {scenario} --backend {backend} --concurrency {callers} --peers all`",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", _conditions(facts), "", *_single(rows)])
+
+
+def _title(scenario: str) -> str:
+    return {"steps": "10 steps each", "long": "1,000 steps each", "slow-disk": "2 ms added to every sync"}[
+        scenario
+    ]
+
+
+def _conditions(facts: Mapping[str, Any]) -> str:
+    disk = facts.get("fdatasync_ms") or {}
+    sync = f", fdatasync {disk['median']:.2f} ms" if "median" in disk else ""
+    return (
+        f"Medians of interleaved rounds on {facts.get('cores')} cores, {facts.get('file_system')}{sync}, "
+        f"Python {facts.get('python')}. ![plot](benchmarks/results/all.svg)"
+    )
+
+
+def _single(rows: Sequence[Row]) -> list[str]:
+    wanted = {
+        "cpu": "client CPU per step at 50: {value:.0f} µs on {backend}",
+        "resume": "going on with 10,000 recorded steps: {value:.2f} s on {backend}",
+        "fanout": "a 10,000-step fan-out in `holdfast run`: {value:.0f} MB at most on {backend}",
+        "start": "`{system}`: {value:.0f} ms",
+    }
+    return [
+        "* " + wanted[row["scenario"]].format(**row) + f" (`python -m benchmarks {row['scenario']}`)"
+        for row in rows
+        if row["scenario"] in wanted
+        and row["value"] is not None
+        and row["system"] in ("holdfast", "holdfast --help", "import holdfast")
+    ]
+
+
+def update(rows: Sequence[Row], facts: Mapping[str, Any], readme: Path = README) -> None:
+    """Replace the block in the README."""
+    text = readme.read_text()
+    before, _, rest = text.partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    readme.write_text(f"{before}{_BEGIN}\n{block(rows, facts)}\n{_END}{after}")
