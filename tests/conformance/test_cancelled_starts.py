@@ -1,4 +1,4 @@
-"""A caller that goes away while a start is on its way to the disk: the execution is there, and nobody's."""
+"""A caller that goes away while a start or an end is on its way to the disk: nothing is left behind."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import pytest
 
 import holdfast as hf
 from holdfast.errors import ExecutionCancelled
+from holdfast.fleet.starts import new_key
 from holdfast.records.executions import ExecutionStatus
 from holdfast.store.drivers.base import Batch, Reply
-from tests.conformance.hands import until
+from holdfast.store.journal import Holding
+from tests.conformance.hands import new_entry, until
 
 pytestmark = pytest.mark.anyio
 
@@ -92,3 +94,45 @@ async def test_a_start_that_is_given_up_is_handed_back(store_url: str) -> None:
         if execution.status is not ExecutionStatus.COMPLETED:  # its one step may have been quicker
             assert execution.status is ExecutionStatus.READY
             assert await (await program.app.resume("x")) == 1
+
+
+async def test_a_run_that_is_dropped_while_it_ends_has_ended(fresh_postgres: str) -> None:
+    """Its end waits behind another flush when the run is cancelled: it stays in the queue, and is written.
+
+    On PostgreSQL, where the journal does not wait for the run to hand it in with what came before.
+    """
+    program = Program(fresh_postgres)
+    async with program.app, asyncio.timeout(20):
+        store, launcher = program.app.store, program.app._launcher
+        assert launcher is not None
+        real = store.driver.flush
+
+        async def flush(batch: Batch) -> list[Reply]:
+            replies = await real(batch)
+            if any(write.event.path == "work" for write in batch.writes) and not program.committed.is_set():
+                program.committed.set()
+                # In the queue before the run can hand in its end.
+                store.journal.append(new_entry(Holding(new_key(), "other", store.tenant, epoch=1)))
+            elif program.committed.is_set():
+                await program.answer.wait()
+            return replies
+
+        store.driver.flush = flush  # type: ignore[method-assign]
+        handle = await program.inner.options(id="x").start()
+        running = launcher.running(handle.key)
+        assert running is not None
+        await program.committed.wait()
+
+        async def waits() -> bool:
+            return any(entry.holding.id == "x" for entry in store.journal._queue)
+
+        await until(waits, "its end is not in the queue")
+        running.task.cancel()
+        await asyncio.wait([running.task], timeout=0.05)
+        program.answer.set()
+
+        async def ended() -> bool:
+            return (await store.get_execution("x")).status.is_final
+
+        await until(ended, "its end was dropped")
+        assert (await store.get_execution("x")).status is ExecutionStatus.COMPLETED

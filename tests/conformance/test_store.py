@@ -79,7 +79,8 @@ async def put(store: Store, id: str, **fields: Any) -> ExecutionKey:
     if status != "running":
         final = ExecutionStatus(status).is_final
         kind = EventType(f"execution.{status}") if final else EventType.EXECUTION_SUSPENDED
-        await store.journal.append(Entry(holding, kind, transition=Transition(status, final=final)))
+        moved = Transition(status, final=final, due_in=fields.pop("due_in", None))
+        await store.journal.append(Entry(holding, kind, transition=moved))
     return key
 
 
@@ -164,6 +165,13 @@ async def test_unfinished_twins_interrupted_counts_and_inbox(store_url: str) -> 
         assert await store.inbox(older) == []
         names = [name for name, rows, size in await store.sizes() if rows >= 0 and size >= 0]
         assert {"executions", "events", "payloads", "inbox", "workers"} <= set(names)
+
+
+async def test_a_wait_whose_timer_is_due_is_interrupted(store_url: str) -> None:
+    async with opened(store_url) as store:
+        for id, due in (("due", timedelta(seconds=-1)), ("later", timedelta(hours=1)), ("message", None)):
+            await put(store, id, status="waiting", due_in=due)
+        assert [each.id for each in await store.interrupted()] == ["due"]
 
 
 async def test_definitions_and_versions(store_url: str) -> None:

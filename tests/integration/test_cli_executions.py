@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import time
@@ -84,6 +85,11 @@ def test_show_steps_and_events(ran: Shell) -> None:
         None,
     )
     assert steps["never"]["status"] == "skipped"
+    listed = ran.json("executions", "list")["items"][0]
+    event = next(each for each in ran.json("events", "list", "first")["items"] if each["path"] == "greet")
+    for record in (shown, steps["greet"], listed, event):
+        assert isinstance(record["duration"], float)
+    assert re.search(r"step.completed +greet +1 +\S+ +[\d.]+ m?s$", ran("events", "list", "first").stdout, re.M)
     assert (steps["each[1]"]["name"], steps["each[1]"]["output"]) == ("each", "2")
     assert steps["greet"]["started_at"] <= steps["greet"]["finished_at"] <= steps["shaky"]["started_at"]
     events = ran.json("events", "list", "first")["items"]
@@ -229,7 +235,10 @@ def test_reading_makes_no_store(holdfast: Shell) -> None:
         if arguments != ["storage", "migrate", "up", "--dry-run"]:
             done = holdfast.inside(*arguments)
             assert done.returncode == 3, arguments
-            assert "HF2003" in done.stderr
+            assert done.stderr.startswith("HF2003")
+            words = " ".join(word for word in arguments if word.isalpha())
+            assert done.stderr.splitlines()[1].startswith(f"  where   {words.rpartition(' ')[0] or words}")
+            assert done.stderr.splitlines()[1].endswith("   (storage from the defaults)")
     assert not list(holdfast.folder.iterdir())
 
 
@@ -257,6 +266,23 @@ def test_wrong_words(holdfast: Shell, arguments: list[str], code: int, error: st
     assert holdfast.inside("storage", "init").returncode == 0
     problem = holdfast.problem(*arguments, code=code)
     assert problem["code"] == error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "origin"),
+    [
+        ([], {"HOLDFAST_URL": "sqlite:///other.db"}, "HOLDFAST_URL"),
+        (["--storage", "sqlite:///other.db"], {}, "--storage"),
+        ([], {"HOLDFAST_STORAGE__SQLITE__PATH": "other.db"}, "HOLDFAST_STORAGE__SQLITE__PATH"),
+        ([], {"DATABASE_URL": "sqlite:///other.db"}, "DATABASE_URL"),
+    ],
+)
+def test_a_store_that_is_not_there_says_who_named_it(
+    holdfast: Shell, arguments: list[str], environ: dict[str, str], origin: str
+) -> None:
+    holdfast.environ |= environ
+    problem = holdfast.problem("executions", "list", *arguments, code=3)
+    assert problem["where"] == f"executions list   (storage from {origin})"
 
 
 def test_listing_is_quick(holdfast: Shell) -> None:

@@ -61,6 +61,10 @@ async def typed(
     return [await note(name), count, ratio, flag, order.cents if order else None]
 
 @app.workflow
+async def lists(names: list[str], ages: dict[str, int] | None = None, tag: str | None = None) -> list:
+    return [names, ages, tag]
+
+@app.workflow
 async def broken() -> None:
     raise RuntimeError("no \\x1b[31mluck")
 """
@@ -111,6 +115,43 @@ def test_killed_and_run_again_it_goes_on(stored: Shell) -> None:
     assert stored.lines("ledger")[4:] == ["gate", "gate", "last"]
     assert len(stored.json("executions", "list")["items"]) == 1
     assert stored.json("events", "verify")["whole"] is True
+
+
+def test_after_a_kill_on_this_host_nobody_waits_for_the_lease(stored: Shell) -> None:
+    stored.write("ledger.yaml", LEDGER)
+    kill_at_the_gate(stored)
+    shown = stored.json("executions", "show", "@last")
+    assert (shown["status"], shown["next"]) == ("running", f"holdfast resume {shown['id']}")
+    prose = stored("executions", "show", "@last").stdout
+    assert "running (its owner is dead; nobody runs it)" in prose
+    assert prose.splitlines()[-1] == f"go on with: holdfast resume {shown['id']}"
+    done = stored("run", "ledger.yaml")
+    assert (done.returncode, json.loads(done.stdout)) == (0, OUTPUT)
+    assert "belongs to an owner" not in done.stderr
+    assert "taken over  once since its last result" in stored("executions", "show", "@last").stdout
+
+
+def test_a_time_limit_hands_back_and_says_how_to_go_on(stored: Shell) -> None:
+    stored.write("ledger.yaml", LEDGER)
+    process = stored.start("run", "ledger.yaml", "--timeout", "2s")
+    until((stored.folder / "arrived").exists)
+    out, told = process.communicate(timeout=30)
+    assert (process.returncode, out) == (9, "")
+    shown = stored.json("executions", "show", "@last")
+    assert shown["status"] == "ready"
+    assert told.splitlines()[-1] == f"  resume with: holdfast resume {shown['id']}"
+    again = stored.json("resume", "@last", "--timeout", "100ms", code=9)
+    assert (again["status"], again["output"]) == ("interrupted", None)
+    (stored.folder / "open").touch()
+    assert stored.json("resume", "@last", "--timeout", "1m")["output"] == OUTPUT
+
+
+def test_a_time_limit_also_ends_the_wait_for_an_owner(holdfast: Shell) -> None:
+    holdfast.write("ledger.yaml", LEDGER)
+    kill_at_the_gate(holdfast)
+    for lock in (holdfast.folder / ".holdfast" / "owners").iterdir():
+        lock.unlink()  # as if it had run on another host, with most of its lease left
+    assert holdfast.problem("run", "ledger.yaml", "--timeout", "50ms", code=4)["code"] == "HF4001"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -254,6 +295,12 @@ def test_python_workflows_take_values_by_place_and_by_name(holdfast: Shell) -> N
         assert json.loads(done.stdout)[:2] == ["f", 2], done.stderr
 
 
+def test_lists_and_objects_of_text_are_json_and_optional_text_is_text(holdfast: Shell) -> None:
+    holdfast.write("flows.py", PYTHON)
+    done = holdfast("run", "flows.py:lists", '["Ada"]', 'ages={"Ada": 36}', "tag=007")
+    assert json.loads(done.stdout) == [["Ada"], {"Ada": 36}, "007"], done.stderr
+
+
 def test_a_python_failure_shows_where_and_can_not_steer_the_terminal(holdfast: Shell) -> None:
     holdfast.write("flows.py", PYTHON)
     done = holdfast("run", "flows.py:broken")
@@ -333,6 +380,28 @@ def test_several_go_on_at_once(ledger: Shell) -> None:
     assert [(row["status"], row["saved"]) for row in done["items"]] == [("completed", 4), ("completed", 4)]
     nothing = ledger("resume", "--all-interrupted")
     assert (nothing.returncode, nothing.stderr) == (0, "nothing is interrupted\n")
+
+
+def test_a_single_interrupted_one_prints_its_result(ledger: Shell) -> None:
+    kill_at_the_gate(ledger)
+    done = ledger("resume", "--all-interrupted")
+    assert (done.returncode, json.loads(done.stdout)) == (0, OUTPUT)
+
+
+def test_a_timer_that_is_due_counts_as_interrupted(stored: Shell) -> None:
+    for name, time in (("short", "2s"), ("long", "3h")):
+        stored.write(f"{name}.yaml", f"name: {name}\nsteps: [{{id: nap, sleep: {time}}}]\n")
+        record = stored.json("run", f"{name}.yaml", "--wait", "10ms", "--id", name, code=9)
+        assert record["status"] == "waiting"
+
+    def interrupted() -> list[str]:
+        rows = stored.json("resume", "--all-interrupted", "--dry-run")["items"]
+        return [row["id"] for row in rows]
+
+    until(interrupted)
+    assert interrupted() == ["short"]
+    done = stored.json("resume", "--all-interrupted")
+    assert [(row["id"], row["status"]) for row in done["items"]] == [("short", "completed")]
 
 
 def test_dry_run_says_what_and_makes_nothing(holdfast: Shell) -> None:

@@ -35,7 +35,7 @@ def flags(**given: object) -> GlobalFlags:
     [
         (ExecutionStatus.READY, "ready"),
         (datetime(2026, 1, 1, 2, tzinfo=timezone(timedelta(hours=2))), "2026-01-01T00:00:00Z"),
-        (timedelta(minutes=90), "1h30m"),
+        (timedelta(minutes=90), 5400.0),
         (Secret("geheim"), "***"),
         (Path("a/b"), "a/b"),
         (b"\x01\xff", "01ff"),

@@ -65,6 +65,8 @@ class Invocation:
     stdout: TextIO = field(default_factory=lambda: sys.stdout)
     stderr: TextIO = field(default_factory=lambda: sys.stderr)
     flags: GlobalFlags = field(default_factory=GlobalFlags)
+    command: str = ""  # the words of the command, once they are parsed
+    storage_origin: str = ""  # where the place of the store comes from, once the configuration is read
 
     def load_config(
         self, *, settings: Mapping[str, str] | None = None, file: str | None = None, inspect: bool = False
@@ -75,6 +77,7 @@ class Invocation:
         to it. Otherwise warnings go to stderr.
         """
         from holdfast.config.loader import load
+        from holdfast.config.urls import IDENTITY
 
         flags = dict(settings or {})
         for path, value in (("storage.url", self.flags.storage), ("profile", self.flags.profile)):
@@ -88,6 +91,9 @@ class Invocation:
             bare=True,
             inspect=inspect,
         )
+        places = (loaded.origins[path] for path in ("storage.url", *IDENTITY))
+        said = (str(place) for place in places if place.source not in {"derived", "default"})
+        self.storage_origin = next(said, "the defaults")
         for warning in () if inspect else loaded.warnings:
             self.say(f"warning: {warning.message} ({warning.where})")
         return loaded

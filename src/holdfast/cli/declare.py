@@ -62,6 +62,13 @@ class _TakesGlobalFlags(click.Command):
         super().__init__(*args, **kwargs)
         self._global: list[click.Parameter] | None = None
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the command, which failures are told to have happened in."""
+        invocation = ctx.find_object(Invocation)
+        if invocation is not None:
+            invocation.command = ctx.command_path.partition(" ")[2]
+        return super().invoke(ctx)
+
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The command's own options, then the global ones."""
         own = super().get_params(ctx)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from holdfast.cli.output import one_line, seconds_text
+from holdfast.cli.output import counted, one_line, seconds_text
 from holdfast.records.executions import ExecutionStatus
 from holdfast.store import codec
 
@@ -23,12 +23,16 @@ _CODES = {
     ExecutionStatus.FAILED: FAILED,
     ExecutionStatus.CANCELLED: CANCELLED,
 }
+INTERRUPTED = "interrupted"
 _STDERR_LINES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """One execution and how it ended, or that it has not. `status` is `interrupted` after Ctrl-C."""
+    """One execution and how it ended, or that it has not.
+
+    `status` is `interrupted` after Ctrl-C, and after --timeout.
+    """
 
     id: str
     workflow: str
@@ -107,7 +111,8 @@ def tell(ending: Ending, invocation: Invocation, *, resume: str) -> None:
         case "waiting":
             lines = [f"⏸ {ending.id} waits {_until(ending.until)}{counted}", f"  go on with: {resume}"]
         case _:
-            lines = [f"⏸ {ending.id} was stopped; what is done is saved", f"  resume with: {resume}"]
+            after = f" after {took}" if ending.seconds else ""
+            lines = [f"⏸ {ending.id} was stopped{after}; what is done is saved", f"  resume with: {resume}"]
     for line in lines:
         invocation.say(_styled(line, invocation))
 
@@ -120,8 +125,8 @@ def _styled(line: str, invocation: Invocation) -> str:
 
 
 def _counts(ending: Ending) -> str:
-    steps = "step" if ending.saved == 1 else "steps"
-    return f"{ending.saved:,} {steps} saved before, {ending.run:,} run, {ending.repeated:,} repeated"
+    saved = counted(ending.saved, "step", "steps")
+    return f"{saved} saved before, {ending.run:,} run, {ending.repeated:,} repeated"
 
 
 def _until(until: datetime | None) -> str:

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from holdfast.errors import HoldfastError, InvalidUsage
+from holdfast.errors import (
+    AccessDenied,
+    HoldfastError,
+    InvalidUsage,
+    MigrationsPending,
+    NoStore,
+    RetryLater,
+    SchemaTooNew,
+)
 
 if TYPE_CHECKING:
     from holdfast.cli.context import GlobalFlags, Invocation
@@ -21,6 +29,8 @@ INTERRUPTED = 130
 TERMINATED = 143
 PIPE_CLOSED = 141
 _MORE_PROBLEMS = 20
+_OF_THE_STORE = (NoStore, AccessDenied, MigrationsPending, SchemaTooNew, RetryLater)
+"""Failures whose place is the store itself."""
 
 
 class Terminated(BaseException):
@@ -66,6 +76,8 @@ def report(error: BaseException, invocation: Invocation) -> int:
 
         print(_redact("".join(traceback.format_exception(error))), file=invocation.stderr, end="")
     failure = _expected(error)
+    if failure.where is None and isinstance(failure, _OF_THE_STORE) and invocation.storage_origin:
+        failure.where = f"{invocation.command}   (storage from {invocation.storage_origin})"
     if invocation.flags.wants_json:
         text = json.dumps(failure.as_problem(), ensure_ascii=False, default=str)
     else:

@@ -2,7 +2,7 @@
 
 A table is for a terminal; in a pipe it is plain aligned text, whole and without colour. JSON is the shape
 of the REST body: a record is an object, a list is `{"items": [...]}`. Times are relative on a terminal and
-ISO 8601 in UTC everywhere else; durations are written with their units.
+ISO 8601 in UTC everywhere else; durations have units in a table and are seconds as a number everywhere else.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from holdfast.durations import format_duration
 from holdfast.errors import InvalidUsage
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ _STEPS = ((60, 1, "s"), (3600, 60, "min"), (172_800, 3600, "h"), (float("inf"), 
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON knows it; secrets stay hidden, sets are sorted, times are UTC."""
+    """`value` as JSON knows it; secrets stay hidden, sets are sorted, times are UTC, durations seconds."""
     if isinstance(value, Enum):
         return plain(value.value)
     if value is None or isinstance(value, bool | int | float | str):
@@ -42,11 +41,11 @@ def plain(value: Any) -> Any:
     return _spell(value)
 
 
-def _spell(value: object) -> str:
+def _spell(value: object) -> str | float:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, timedelta):
-        return format_duration(value)
+        return value.total_seconds()
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
@@ -73,6 +72,11 @@ def seconds_text(seconds: float) -> str:
         return f"{minutes} min {rest} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def counted(count: int, one: str, many: str) -> str:
+    """A count with its noun: `1 step`, `1,200 steps`."""
+    return f"{count:,} {one if count == 1 else many}"
 
 
 def one_line(text: str, most: int = LINE_MAX) -> str:
@@ -164,6 +168,8 @@ class Output:
             return ""
         if isinstance(value, datetime) and self._terminal and not self._flags.utc:
             return relative(value, datetime.now(UTC))
+        if isinstance(value, timedelta):
+            return seconds_text(value.total_seconds())
         found = plain(value)
         if isinstance(found, bool):
             found = str(found).lower()

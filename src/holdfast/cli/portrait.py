@@ -16,6 +16,7 @@ from holdfast.cli.reading import execution_record
 from holdfast.events.log import EventLog
 from holdfast.events.steps import read_steps
 from holdfast.fleet.ends import read_outcome
+from holdfast.fleet.ownership import is_abandoned
 from holdfast.records.executions import Execution, ExecutionStatus, Step, StepStatus
 
 if TYPE_CHECKING:
@@ -48,12 +49,15 @@ class Portrait:
     tags: tuple[str, ...]
     trigger: str
     started_by: str | None
+    abandoned: bool  # it is running by its status, but its owner is dead
 
     @property
     def way_on(self) -> str | None:
         """The command that goes on with it, or watches it; None when it has ended."""
         match self.execution.status:
             case ExecutionStatus.READY | ExecutionStatus.WAITING | ExecutionStatus.PAUSED:
+                return f"holdfast resume {self.execution.id}"
+            case ExecutionStatus.RUNNING if self.abandoned:
                 return f"holdfast resume {self.execution.id}"
             case ExecutionStatus.RUNNING:
                 return f"holdfast executions tail {self.execution.id}"
@@ -88,7 +92,17 @@ async def read_portrait(store: Store, id: str) -> Portrait:
     if execution.status.is_final:
         outcome = await read_outcome(store, execution.key)
         ending = ending_of(execution.id, execution.workflow, outcome, seconds=0.0)
-    return Portrait(execution, ending, first[0].payload if first else None, steps, tags, trigger, started_by)
+    running = execution.status is ExecutionStatus.RUNNING
+    return Portrait(
+        execution,
+        ending,
+        first[0].payload if first else None,
+        steps,
+        tags,
+        trigger,
+        started_by,
+        running and await is_abandoned(store, execution),
+    )
 
 
 def draw(portrait: Portrait, invocation: Invocation) -> str:
@@ -107,7 +121,8 @@ def draw(portrait: Portrait, invocation: Invocation) -> str:
         took = seconds_text(execution.duration.total_seconds())
         facts.append(("finished", f"{_time(execution.finished_at)}, after {took}"))
     if execution.recoveries:
-        facts.append(("taken over", f"{execution.recoveries} times since its last result"))
+        times = "once" if execution.recoveries == 1 else f"{execution.recoveries} times"
+        facts.append(("taken over", f"{times} since its last result"))
     if portrait.tags:
         facts.append(("tags", ", ".join(portrait.tags)))
     facts.append(("input", _value(portrait.input)))
@@ -128,6 +143,8 @@ def _status(portrait: Portrait) -> str:
         return f"waiting until {_time(due)}"
     if portrait.execution.status is ExecutionStatus.READY:
         return "ready (was interrupted; nobody runs it)"
+    if portrait.abandoned:
+        return "running (its owner is dead; nobody runs it)"
     return str(portrait.execution.status)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from holdfast.cli.endings import Ending, tell
+from holdfast.cli.endings import INTERRUPTED, Ending, tell
 from holdfast.cli.failures import Stopped, report
 from holdfast.cli.loop import until_stopped
 from holdfast.cli.sessions import Session, Tally, orchestrator_for, resume_command
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from holdfast.orchestrator import Orchestrator
 
 PARTLY = 10
-INTERRUPTED = "interrupted"
+KEPT_NOTHING = "stopped; a store in memory keeps nothing"
 
 
 def run_target(
@@ -39,10 +39,10 @@ def run_target(
     steal: bool,
     wait: timedelta,
 ) -> int:
-    """Run one program to its end; the exit code."""
+    """Run one program to its end, for --timeout at most; the exit code."""
     view, tally = view_for(invocation), Tally()
     orchestrator = orchestrator_for(config, view=view, wait=wait, tally=tally)
-    session = Session(orchestrator, view)
+    session = Session(orchestrator, view, invocation.timeout)
     origin = Origin(id=id, trigger="cli", started_by=user())
 
     async def claim() -> Running | Execution:
@@ -63,7 +63,10 @@ def run_target(
         return _stopped(invocation, session, stopped, config)
     finally:
         view.end()
-    show(invocation, ending)
+    if ending.status == INTERRUPTED and config.storage.type == "memory":
+        invocation.say(KEPT_NOTHING)
+    else:
+        show(invocation, ending)
     return ending.exit_code
 
 
@@ -81,7 +84,7 @@ def show(invocation: Invocation, ending: Ending) -> None:
 
 def _stopped(invocation: Invocation, session: Session, stopped: Stopped, config: Config) -> int:
     if config.storage.type == "memory":
-        invocation.say("stopped; a store in memory keeps nothing")
+        invocation.say(KEPT_NOTHING)
         return 128 + stopped.number
     for id, workflow in session.started.items():
         ending = Ending(id=id, workflow=workflow, status=INTERRUPTED)
@@ -106,7 +109,7 @@ def resume(invocation: Invocation, ids: Sequence[str], *, steal: bool, wait: tim
     view, tally = view_for(invocation, several=len(ids) != 1), Tally()
     # Like every command but `run` and `init`, this one does not migrate.
     orchestrator = orchestrator_for(config, view=view, wait=wait, tally=tally, migrate=False)
-    session = Session(orchestrator, view)
+    session = Session(orchestrator, view, invocation.timeout)
 
     async def work() -> list[Ending | BaseException]:
         async with orchestrator:
@@ -138,7 +141,7 @@ def resume(invocation: Invocation, ids: Sequence[str], *, steal: bool, wait: tim
         rows = [{"id": each.id, "workflow": each.workflow, "status": each.status} for each in _ended(endings)]
         invocation.output.records(rows, ["id", "workflow", "status"], dry_run=True)
         return 0
-    return _show_all(invocation, endings, single=len(ids) == 1)
+    return _show_all(invocation, endings, named=len(ids) == 1)
 
 
 async def _chosen(orchestrator: Orchestrator, ids: Sequence[str]) -> list[Execution]:
@@ -158,11 +161,11 @@ def _ended(endings: Sequence[Ending | BaseException]) -> list[Ending]:
     return [each for each in endings if isinstance(each, Ending)]
 
 
-def _show_all(invocation: Invocation, endings: Sequence[Ending | BaseException], *, single: bool) -> int:
-    if single:
-        for ending in _ended(endings):
-            show(invocation, ending)
-        return _ended(endings)[0].exit_code
+def _show_all(invocation: Invocation, endings: Sequence[Ending | BaseException], *, named: bool) -> int:
+    """`named`: one was asked for. JSON is an object only then, so that its shape does not depend on luck."""
+    if len(endings) == 1 and isinstance(only := endings[0], Ending) and (named or invocation.output.is_table):
+        show(invocation, only)
+        return only.exit_code
     codes = []
     for each in endings:
         if isinstance(each, Ending):

@@ -8,15 +8,17 @@ but whose lease has not run out is waited for, with the seconds left on the scre
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
-from holdfast.cli.endings import Ending, ending_of
+from holdfast.cli.endings import INTERRUPTED, Ending, ending_of
 from holdfast.cli.views.lines import View
 from holdfast.errors import OwnedElsewhere
+from holdfast.fleet.ends import read_outcome
 from holdfast.fleet.starts import Running
 from holdfast.records.executions import Execution
 from holdfast.workflows.progress import Happening, Progress
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from holdfast.cli.context import Invocation
     from holdfast.config.schema import Config
     from holdfast.orchestrator import Orchestrator
+    from holdfast.workflows.driving import Outcome
 
 T = TypeVar("T")
 _GROWN_S = 2.0
@@ -47,11 +50,12 @@ class Tally:
 
 
 class Session:
-    """Runs executions in this process and tells `view` about them."""
+    """Runs executions in this process and tells `view` about them, each for `limit` at most."""
 
-    def __init__(self, orchestrator: Orchestrator, view: View) -> None:
+    def __init__(self, orchestrator: Orchestrator, view: View, limit: timedelta | None) -> None:
         self.orchestrator = orchestrator
         self._view = view
+        self._limit_s = float("inf") if limit is None else limit.total_seconds()
         self.started: dict[str, str] = {}
 
     async def follow(
@@ -62,12 +66,15 @@ class Session:
         workflow: str,
         tally: Tally,
     ) -> Ending:
-        """Get hold of an execution with `claim` and stay with it to its end."""
+        """Get hold of an execution with `claim` and stay with it to its end, or until the time is up."""
         began = time.monotonic()
-        running = await claim() if steal else await self._patiently(claim)
+        running = await claim() if steal else await self._patiently(claim, began + self._limit_s)
         already = isinstance(running, Execution) and running.status.is_final
         self.started[running.id] = workflow
-        outcome = await self.orchestrator.outcome(running)
+        outcome = await self._outcome(running, began + self._limit_s)
+        if outcome is None:
+            seconds = time.monotonic() - began
+            return Ending(id=running.id, workflow=workflow, status=INTERRUPTED, seconds=seconds)
         return ending_of(
             running.id,
             workflow,
@@ -77,7 +84,21 @@ class Session:
             already=already,
         )
 
-    async def _patiently(self, claim: Callable[[], Awaitable[Running | Execution]]) -> Running | Execution:
+    async def _outcome(self, running: Running | Execution, deadline: float) -> Outcome | None:
+        """How it ended; None when it was handed back at the deadline."""
+        left_s = max(deadline - time.monotonic(), 0.0)
+        try:
+            async with asyncio.timeout(left_s if math.isfinite(left_s) else None):
+                return await self.orchestrator.outcome(running)
+        except TimeoutError:
+            # The end may have been in the middle of being written.
+            store = self.orchestrator.store
+            current = await store.execution_by_key(running.key)
+            return await read_outcome(store, running.key) if current and current.status.is_final else None
+
+    async def _patiently(
+        self, claim: Callable[[], Awaitable[Running | Execution]], deadline: float
+    ) -> Running | Execution:
         left_before: float | None = None
         while True:
             try:
@@ -85,14 +106,14 @@ class Session:
             except OwnedElsewhere as error:
                 left_s = float(error.details.get("lease_left_s", 0))
                 renewed = left_before is not None and left_s > left_before + _GROWN_S
-                if error.details.get("alive") or renewed:
+                if error.details.get("alive") or renewed or time.monotonic() >= deadline:
                     raise
                 left_before = left_s
                 self._view.remark(
                     f"  {error.details.get('id')} belongs to an owner that may be dead; "
                     f"taking over in {left_s:.0f} s at most (--steal does not wait)"
                 )
-                await asyncio.sleep(min(1.0, left_s + 0.05))
+                await asyncio.sleep(min(1.0, left_s + 0.05, max(deadline - time.monotonic(), 0.0)))
             else:
                 self._view.remark("")
                 return running

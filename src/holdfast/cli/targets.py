@@ -12,7 +12,8 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, get_args
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TextIO, Union, get_args, get_origin
 
 from holdfast.errors import HoldfastError, InvalidDefinition, InvalidInput, InvalidUsage
 
@@ -169,7 +170,7 @@ def _by_annotation(name: str, text: str, annotation: Any) -> Any:
         str: str, int: int, float: float, bool: _boolean, Any: _json_or_text
     }  # fmt: skip
     reader = readers.get(annotation)
-    members = get_args(annotation)
+    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
     if reader is None and type(None) in members and text == "null":
         return None
     if reader is None and str in members:

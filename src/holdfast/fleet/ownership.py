@@ -197,6 +197,14 @@ async def claim(
     return Claim(holding, taken_from, recoveries)
 
 
+async def is_abandoned(store: Store, execution: Execution) -> bool:
+    """Whether the owner of `execution` is dead, by the same signs as in `claim`. A look: nothing is taken."""
+    if execution.owner is None or look_at(_place(store), execution.owner) is Life.GONE:
+        return execution.owner is not None
+    rows = await store.driver.fetch("workers.lease_left", execution.owner)
+    return not rows or rows[0][0] <= 0
+
+
 class Life(Enum):
     """What this host can tell about the process behind a boot id."""
 
@@ -231,15 +239,9 @@ def owners_folder(store: Store) -> Path | None:
     The folder for servers must not be shared between hosts, so it lies where the system keeps what ends with
     a boot. Raises `UnsupportedStorage` if somebody else owns it.
     """
-    driver = store.driver
-    if not driver.shared:
+    folder = _place(store)
+    if folder is None:
         return None
-    path = getattr(driver, "path", None)
-    if isinstance(path, Path):
-        folder = path.parent / "owners"
-    else:
-        base = os.environ.get("XDG_RUNTIME_DIR")
-        folder = Path(base or tempfile.gettempdir()) / f"holdfast-{os.getuid()}" / "owners"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
     if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
@@ -247,6 +249,17 @@ def owners_folder(store: Store) -> Path | None:
             f"{folder} belongs to somebody else", fix="remove it, or set XDG_RUNTIME_DIR"
         )
     return folder
+
+
+def _place(store: Store) -> Path | None:
+    driver = store.driver
+    if not driver.shared:
+        return None
+    path = getattr(driver, "path", None)
+    if isinstance(path, Path):
+        return path.parent / "owners"
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(base or tempfile.gettempdir()) / f"holdfast-{os.getuid()}" / "owners"
 
 
 def has_neighbours(folder: Path) -> bool:

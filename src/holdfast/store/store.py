@@ -207,7 +207,10 @@ class Store:
         return [execution_of(row) for row in rows]
 
     async def interrupted(self) -> list[Execution]:
-        """Executions that have not ended, oldest first, children left out: they go on with their parents."""
+        """Executions that are running, ready, or waiting with their timer due, oldest first.
+
+        Children are left out: they go on with their parents. Those that a live process runs are among them.
+        """
         rows = await self.driver.fetch("executions.interrupted", self.tenant)
         return [execution_of(row) for row in rows]
 

@@ -75,6 +75,7 @@ class Drive:
         self._cancel: tuple[bytes, dict[str, Any]] | None = None
         self._suspended: datetime | None = None
         self._handed_back = False
+        self._last: asyncio.Future[Answer] | None = None  # the entry that ends this run
         self._at_work = False  # whether the task may be cancelled: the program runs, nothing final is written
         self._reading: asyncio.Task[None] | None = None
         self._settling: asyncio.TimerHandle | None = None
@@ -109,13 +110,29 @@ class Drive:
             return await self._work()
         finally:
             runtime.holding.on_wake = None
-            # A step that the program left behind in a task of its own must not write after the end.
-            runtime.holding.lose(LeaseLost(f"execution {runtime.execution_id} does not run here any more"))
+            self._leave()
             for helper in (self._reading, self._suspending):
                 if helper is not None and not helper.done():
                     helper.cancel()
             if self._settling is not None:
                 self._settling.cancel()
+
+    def _leave(self) -> None:
+        """A step that the program left behind in a task of its own must not write after the end of this run.
+
+        Whoever drops the run while its end is being written leaves that end in the queue.
+        """
+        holding = self._runtime.holding
+
+        def leave(last: asyncio.Future[Answer] | None) -> None:
+            if last is not None and not last.cancelled():
+                last.exception()  # looked at, since nobody may be left who awaits it
+            holding.lose(LeaseLost(f"execution {holding.id} does not run here any more"))
+
+        if self._last is None or self._last.done():
+            leave(self._last)
+        else:
+            self._last.add_done_callback(leave)
 
     async def _work(self) -> Outcome:
         runtime = self._runtime
@@ -199,9 +216,10 @@ class Drive:
         if parent is not None:
             post = Post(parent.key, bytes(holding.key), "child", parent.path, None)
         transition = Transition(status, final=True)
-        await self._runtime.engine.journal.append(
+        self._last = self._runtime.engine.journal.append(
             Entry(holding, kind, transition=transition, post=post, **fields)
         )
+        await asyncio.shield(self._last)
 
     async def _hand_back(self, why: dict[str, Any]) -> None:
         """Give the execution up without ending it: the next `run` or worker goes on at once."""
@@ -209,7 +227,7 @@ class Drive:
             return
         self._handed_back = True
         payload = await self._runtime.engine.journal.place(self._runtime.holding, codec.encode(why))
-        await self._runtime.engine.journal.append(
+        self._last = self._runtime.engine.journal.append(
             Entry(
                 self._runtime.holding,
                 EventType.EXECUTION_SUSPENDED,
@@ -217,6 +235,7 @@ class Drive:
                 transition=Transition(ExecutionStatus.READY, final=False),
             )
         )
+        await asyncio.shield(self._last)
 
     # Messages.
 

@@ -12,7 +12,6 @@ from holdfast.cli.declare import Command, Group
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import timedelta
 
     from holdfast.records.executions import Execution
     from holdfast.store.store import Store
@@ -64,8 +63,6 @@ def list_(invocation: Invocation, query: tuple[str, ...], limit: int, after: str
     cursor = found[-1].key.hex() if len(found) == limit else None
     columns = ["id", "workflow", "status", "started_at", "duration"]
     rows = [execution_record(execution) for execution in found]
-    if invocation.output.is_table:
-        rows = [row | {"duration": _took(row["duration"])} for row in rows]
     invocation.output.records(rows, columns, next_cursor=cursor)
     if cursor and invocation.output.is_table:
         invocation.say(f"more: --after {cursor}")
@@ -117,17 +114,9 @@ def steps(invocation: Invocation, id_: str) -> None:
 
     rows = with_store(invocation, read)
     if invocation.output.is_table:
-        rows = [
-            row | {"error": _short_error(row["error"]), "duration": _took(row["duration"])} for row in rows
-        ]
+        rows = [row | {"error": _short_error(row["error"])} for row in rows]
     columns = ["path", "status", "attempts", "started_at", "duration", "error"]
     invocation.output.records(rows, columns, key="path")
-
-
-def _took(duration: timedelta | None) -> str | None:
-    from holdfast.cli.output import seconds_text
-
-    return None if duration is None else seconds_text(duration.total_seconds())
 
 
 def _short_error(error: dict[str, Any] | None) -> str | None:

@@ -10,7 +10,10 @@ from holdfast.cli.declare import Command
 
 @click.command("resume", cls=Command)
 @click.argument("ids", nargs=-1, metavar="ID…")
-@click.option("--all-interrupted", is_flag=True, help="all that were running and have no live owner")
+@click.option(
+    "--all-interrupted", is_flag=True,
+    help="all that nobody runs but could: stopped, left by a dead owner, or waiting for a timer that is due",
+)  # fmt: skip
 @click.option("--steal", is_flag=True, help="take executions over, even from a live owner")
 @click.option(
     "--wait", metavar="DURATION", default="10m", show_default=True,
@@ -23,7 +26,8 @@ def command(
     """Go on with executions from what is stored of them.
 
     ID may be a unique beginning of an id, or @last. Several go on side by side. The definition that is stored
-    with an execution is the one that runs, whatever its file says now.
+    with an execution is the one that runs, whatever its file says now. With --timeout they are handed back
+    after that long.
 
     Exit codes are those of `run`; 10 when several ended differently.
     """

@@ -48,9 +48,11 @@ def command(  # noqa: PLR0913 - each is one flag
 
     The newest unfinished execution of the same workflow and input goes on; otherwise a new one starts.
     ARGS are name=value, or values in order for a Python function. The result is printed as JSON on stdout.
+    The counts of the last line leave out the steps of sub-workflows. With --timeout the execution is handed
+    back after that long.
 
-    Exit codes: 0 completed, 7 failed, 8 cancelled, 9 waiting, 4 owned by another process or changed
-    meanwhile, 130 after Ctrl-C, 143 after SIGTERM; the last two have saved all that was done.
+    Exit codes: 0 completed, 7 failed, 8 cancelled, 9 waiting or stopped by --timeout, 4 owned by another
+    process or changed meanwhile, 130 after Ctrl-C, 143 after SIGTERM; what was done is saved then.
     """
     from holdfast.cli.running import run_target
     from holdfast.cli.targets import read_input, read_target

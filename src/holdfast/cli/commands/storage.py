@@ -35,13 +35,14 @@ def init(invocation: Invocation) -> None:
 def test_connection(invocation: Invocation) -> None:
     """Reach the store and say how long that took. Exit codes: 5 unreachable, 3 no database there."""
     from holdfast.cli.migrating import probe
+    from holdfast.cli.output import counted
 
     row = probe(invocation)
     if not invocation.output.is_table:
         invocation.output.record(row, key="store")
         return
     state = (
-        f"{row['pending_migrations']} migrations pending"
+        f"{counted(row['pending_migrations'], 'migration', 'migrations')} pending"
         if row["pending_migrations"]
         else "schema up to date"
     )

@@ -1,15 +1,17 @@
 """A run as lines on stderr: plain ones for a pipe or a log file, or one JSON object per happening.
 
-Items of a fan-out get lines of their own until there are too many; then one line a second with counts.
+Items of a fan-out get lines of their own until there are too many; then one line a second with counts, and a
+last one once something else begins or the run ends.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from holdfast.cli.output import one_line, seconds_text
+from holdfast.cli.output import counted, one_line, plain, seconds_text
 from holdfast.cli.views.board import ACTIVE, Board, Item, Row, State
 from holdfast.workflows.progress import Happening, Progress
 
@@ -73,14 +75,14 @@ class JsonLines(Silent):
     def note(self, progress: Progress) -> None:
         """See `View.note`."""
         line: dict[str, object] = {
-            "at": round(time.time(), 3),
+            "at": plain(datetime.now(UTC)),
             "event": progress.kind.name.lower(),
             "execution": progress.execution,
             "path": progress.path,
             "attempt": progress.attempt,
         }
         if progress.duration is not None:
-            line["seconds"] = progress.duration.total_seconds()
+            line["duration"] = progress.duration.total_seconds()
         if progress.error is not None:
             line["error"] = progress.error
         if progress.until is not None:
@@ -106,7 +108,8 @@ class Lines:
         self._several = several
         self._boards: dict[str, Board] = {}
         self._told_saved = 0
-        self._due: dict[str, float] = {}
+        self._untold: dict[tuple[str, str], Row] = {}
+        self._timer: asyncio.TimerHandle | None = None
         self._remark = ""
 
     def begin(self) -> None:
@@ -114,35 +117,46 @@ class Lines:
 
     def note(self, progress: Progress) -> None:
         """See `View.note`."""
-        board = self._boards.get("" if not self._several else progress.execution)
-        if board is None:
-            board = self._boards["" if not self._several else progress.execution] = Board()
+        whose = progress.execution if self._several else ""
+        board = self._boards.setdefault(whose, Board())
+        known = len(board.rows)
         row, item = board.note(progress)
+        if len(board.rows) > known:
+            self._tell_counts(ended=True)
         if item.state is State.SAVED or progress.kind in (Happening.STEP_RUNNING, Happening.CHILD_RUNNING):
             return
         saved = sum(each.saved for each in self._boards.values())
         if saved > self._told_saved:
-            self._write(progress, f"{SIGNS[State.SAVED]} {saved - self._told_saved} steps were saved before")
+            steps = counted(saved - self._told_saved, "step was", "steps were")
+            self._write(whose, f"{SIGNS[State.SAVED]} {steps} saved before")
             self._told_saved = saved
         if row.items is None and item.state in (State.DONE, State.SKIPPED):
-            self._counts(progress, board, row)
+            self._untold[whose, row.key] = row
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(_EVERY_S, self._tick)
         else:
-            self._write(progress, f"{SIGNS[item.state]} {item_text(item, board.clock())}")
+            self._write(whose, f"{SIGNS[item.state]} {item_text(item, board.clock())}")
 
-    def _counts(self, progress: Progress, board: Board, row: Row) -> None:
-        now = board.clock()
-        due = self._due.get(row.key)
-        if due is None or now >= due or not row.active:
-            self._due[row.key] = now + _EVERY_S
-            if due is not None or not row.active:
-                self._write(progress, row_text(row))
+    def _tick(self) -> None:
+        self._timer = None
+        self._tell_counts()
+
+    def _tell_counts(self, *, ended: bool = False) -> None:
+        """Print the counts that changed; with `ended` only of rows where nothing is at work."""
+        for (whose, key), row in list(self._untold.items()):
+            if not (ended and row.active):
+                del self._untold[whose, key]
+                self._write(whose, row_text(row))
 
     def end(self) -> None:
         """See `View.end`."""
-        for board in self._boards.values():
-            for row in board.rows.values():
-                if row.items is None and row.active:
-                    self._stream.write(f"  {row_text(row)}\n")
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for whose, board in self._boards.items():
+            many = [row for row in board.rows.values() if row.items is None]
+            self._untold.update({(whose, row.key): row for row in many if row.active})
+        self._tell_counts()
         self._boards.clear()
         self._stream.flush()
 
@@ -153,9 +167,8 @@ class Lines:
             self._stream.flush()
         self._remark = text
 
-    def _write(self, progress: Progress, text: str) -> None:
-        whose = f"{progress.execution}  " if self._several else ""
-        self._stream.write(f"  {whose}{text}\n")
+    def _write(self, whose: str, text: str) -> None:
+        self._stream.write(f"  {whose}  {text}\n" if whose else f"  {text}\n")
         self._stream.flush()
 
 
@@ -182,7 +195,7 @@ def row_text(row: Row) -> str:
     """Many steps in a line: `fetch ×10,000  9,990 done, 10 running`."""
     parts = [f"{row.counts[state]:,} {state.value}" for state in State if row.counts[state]]
     if row.retries:
-        parts.append(f"{row.retries:,} retries")
+        parts.append(counted(row.retries, "retry", "retries"))
     sign = SIGNS[State.FAILED] if row.counts[State.FAILED] else SIGNS[State.DONE]
     if any(row.counts[state] for state in ACTIVE):
         sign = SIGNS[State.RUNNING]

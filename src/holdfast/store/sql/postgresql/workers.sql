@@ -12,6 +12,10 @@ RETURNING boot_id
 SELECT host, pid, (extract(epoch FROM lease_until - {now}) * 1000000)::bigint
 FROM {schema}.workers WHERE boot_id = $1 FOR UPDATE
 
+-- name: workers.lease_left
+-- The same for those who only look: no lock.
+SELECT (extract(epoch FROM lease_until - {now}) * 1000000)::bigint FROM {schema}.workers WHERE boot_id = $1
+
 -- name: workers.leave
 DELETE FROM {schema}.workers WHERE boot_id = $1
 

@@ -29,11 +29,12 @@ WHERE tenant_id = ?1 AND fingerprint = ?2 AND finished_at IS NULL AND parent IS 
 ORDER BY key DESC
 
 -- name: executions.interrupted
--- What has not ended and nobody but a starting point above it drives: children come back with their parents.
+-- What could go on now if somebody drove it; children come back with their parents.
 SELECT key, id, tenant_id, workflow, version, definition, fingerprint, status, queue, priority, due_at, owner,
        epoch, recoveries, wakes, parent, created_at, finished_at
 FROM executions
-WHERE tenant_id = ?1 AND finished_at IS NULL AND parent IS NULL AND status IN ('running', 'ready')
+WHERE tenant_id = ?1 AND finished_at IS NULL AND parent IS NULL
+  AND (status IN ('running', 'ready') OR (status = 'waiting' AND due_at <= {now}))
 ORDER BY key
 
 -- name: executions.unfinished_children

@@ -11,6 +11,10 @@ RETURNING boot_id
 -- How much of the lease is left, in microseconds. BEGIN IMMEDIATE keeps a renewal out.
 SELECT host, pid, lease_until - {now} FROM workers WHERE boot_id = ?1
 
+-- name: workers.lease_left
+-- The same for those who only look: no lock.
+SELECT lease_until - {now} FROM workers WHERE boot_id = ?1
+
 -- name: workers.leave
 DELETE FROM workers WHERE boot_id = ?1
 
