@@ -26,7 +26,7 @@ from holdfast.errors import (
 from holdfast.records.events import EventType
 from holdfast.records.executions import ExecutionKey
 from holdfast.store import journal as journals
-from holdfast.store.drivers.base import Answer, Batch, Reply
+from holdfast.store.drivers.base import Answer, Batch, Post, Reply
 from holdfast.store.journal import Entry, Holding, Journal, Placed
 from tests.conformance.hands import (
     begin,
@@ -590,3 +590,32 @@ async def test_flushes_tell_of_new_messages(shared_url: str) -> None:
         await post(theirs, holding.key, "signal", "go", None, b"m" * 16)
         await ends(mine.journal.append(result(holding, "a")), mine.journal.append(result(quiet, "a")))
         assert (holding.wakes, quiet.wakes) == (1, 0)
+
+
+async def test_many_messages_for_one_execution_share_a_batch_and_each_wakes_it(store_url: str) -> None:
+    """Forty children that end together shall not take forty flushes."""
+    async with hand(store_url) as store:
+        parent = await begin(store, "parent")
+        children = [await begin(store, f"child-{n}") for n in range(40)]
+        before = store.journal.flushes
+        posts = [
+            Post(parent.key, bytes(child.key), "child", f"c[{n}]", None) for n, child in enumerate(children)
+        ]
+        ends = [ending(child, post=post) for child, post in zip(children, posts, strict=True)]
+        answers = await asyncio.gather(*[store.journal.append(entry) for entry in ends])
+        assert set(answers) == {Answer.WRITTEN}
+        assert store.journal.flushes - before <= 2
+        assert len(await store.inbox(parent.key)) == 40
+        assert (await store.get_execution("parent")).wakes == 40
+
+
+async def test_a_status_change_and_a_message_for_the_same_row_do_not_share_a_batch(store_url: str) -> None:
+    async with hand(store_url) as store:
+        parent, child = await begin(store, "parent"), await begin(store, "child")
+        post = Post(parent.key, bytes(child.key), "child", "c", None)
+        before = store.journal.flushes
+        answers = await asyncio.gather(
+            store.journal.append(ending(child, post=post)), store.journal.append(ending(parent))
+        )
+        assert answers == [Answer.WRITTEN, Answer.WRITTEN]
+        assert store.journal.flushes - before == 2

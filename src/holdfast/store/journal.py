@@ -275,7 +275,8 @@ class Journal:
         """The next batch in queue order; what may not stand beside something in it stays for the next."""
         queue, batch, kept = self._queue, list[Entry](), list[Entry]()
         closed: set[ExecutionKey] = set()  # nothing more of these executions fits in this batch
-        changed: set[ExecutionKey] = set()  # rows that this batch changes already
+        moved: set[ExecutionKey] = set()  # rows that this batch creates or whose status it changes
+        woken: set[ExecutionKey] = set()  # rows that get messages in this batch, however many
         size = 0
         while queue and len(batch) < BATCH_ENTRIES_MAX and size < BATCH_BYTES_MAX:
             entry = queue.popleft()
@@ -290,12 +291,17 @@ class Journal:
                 kept.append(entry)
                 continue
             if not entry.is_plain:
-                rows = _rows_changed(entry)
-                if not changed.isdisjoint(rows):
+                moves = entry.create is not None or entry.transition is not None
+                target = entry.post.target if entry.post is not None else None
+                # One statement can not change a row twice.
+                if target in moved or (moves and (holding.key in moved or holding.key in woken)):
                     closed.add(holding.key)
                     kept.append(entry)
                     continue
-                changed.update(rows)
+                if moves:
+                    moved.add(holding.key)
+                if target is not None:
+                    woken.add(target)
                 if entry.is_last:
                     closed.add(holding.key)
             entry.number()
@@ -394,16 +400,6 @@ class Journal:
             self._wake()
 
         asyncio.get_running_loop().call_later(BUSY_RETRY_S, again)
-
-
-def _rows_changed(entry: Entry) -> list[ExecutionKey]:
-    """The execution rows that an entry creates or updates, beside locking its own."""
-    rows: list[ExecutionKey] = []
-    if entry.create is not None or entry.transition is not None:
-        rows.append(entry.holding.key)
-    if entry.post is not None:
-        rows.append(entry.post.target)
-    return rows
 
 
 def _answer(entry: Entry, answer: Answer) -> None:

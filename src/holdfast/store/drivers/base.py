@@ -144,7 +144,11 @@ class Write:
 
 @dataclass(slots=True)
 class Batch:
-    """What one flush writes. No execution row is changed by two entries of one batch."""
+    """What one flush writes.
+
+    No two entries of it create an execution or change its status, and none does so to one that gets a message
+    from another; several may leave messages for the same execution.
+    """
 
     writes: Sequence[Write]
 
