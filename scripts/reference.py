@@ -24,6 +24,7 @@ _NOTE = "<!-- Made by `python -m scripts.reference`; changes by hand are overwri
 _CLI = """\
 Data goes to stdout, everything else to stderr. [Exit codes](exit-codes.md) and [error codes](errors.md) have
 pages of their own. An ID may be shortened to a unique beginning; `@last` is the newest execution.
+In JSON a time is ISO 8601 in UTC, and a `duration` is seconds as a number.
 """
 _CONFIGURATION = """\
 Read from {files} in the current folder (the first that is there), from the environment, and from `.env` and

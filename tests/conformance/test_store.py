@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
@@ -499,7 +500,9 @@ async def test_a_closed_store_refuses(store_url: str) -> None:
 
 
 async def test_a_wrong_user_is_denied(fresh_postgres: str) -> None:
-    store = build_store(configured(fresh_postgres.replace("//root@", "//nobody_here@")))
+    parts = urlsplit(fresh_postgres)
+    stranger = parts._replace(netloc=f"nobody_here:wrong@{parts.netloc.rpartition('@')[2]}")
+    store = build_store(configured(urlunsplit(stranger)))
     with pytest.raises(AccessDenied):
         await store.open()
 

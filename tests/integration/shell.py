@@ -50,6 +50,8 @@ class Shell:
             contextlib.chdir(self.folder),
             mock.patch.dict(os.environ, self.environ, clear=True),
             mock.patch.object(sys, "path", [*sys.path]),
+            # What the variable of the same purpose above does for a process of its own.
+            mock.patch.object(sys, "dont_write_bytecode", True),
             mock.patch.object(sys, "stdin", io.StringIO()),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(errors),

@@ -89,7 +89,8 @@ def test_show_steps_and_events(ran: Shell) -> None:
     event = next(each for each in ran.json("events", "list", "first")["items"] if each["path"] == "greet")
     for record in (shown, steps["greet"], listed, event):
         assert isinstance(record["duration"], float)
-    assert re.search(r"step.completed +greet +1 +\S+ +[\d.]+ m?s$", ran("events", "list", "first").stdout, re.M)
+    table = ran("events", "list", "first").stdout
+    assert re.search(r"step.completed +greet +1 +\S+ +[\d.]+ m?s$", table, re.MULTILINE)
     assert (steps["each[1]"]["name"], steps["each[1]"]["output"]) == ("each", "2")
     assert steps["greet"]["started_at"] <= steps["greet"]["finished_at"] <= steps["shaky"]["started_at"]
     events = ran.json("events", "list", "first")["items"]
@@ -235,10 +236,9 @@ def test_reading_makes_no_store(holdfast: Shell) -> None:
         if arguments != ["storage", "migrate", "up", "--dry-run"]:
             done = holdfast.inside(*arguments)
             assert done.returncode == 3, arguments
-            assert done.stderr.startswith("HF2003")
-            words = " ".join(word for word in arguments if word.isalpha())
-            assert done.stderr.splitlines()[1].startswith(f"  where   {words.rpartition(' ')[0] or words}")
-            assert done.stderr.splitlines()[1].endswith("   (storage from the defaults)")
+            assert "HF2003" in done.stderr
+            assert " ".join(arguments[:2]) in done.stderr
+            assert "(storage from the defaults)" in done.stderr
     assert not list(holdfast.folder.iterdir())
 
 

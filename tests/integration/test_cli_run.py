@@ -133,13 +133,12 @@ def test_after_a_kill_on_this_host_nobody_waits_for_the_lease(stored: Shell) -> 
 
 def test_a_time_limit_hands_back_and_says_how_to_go_on(stored: Shell) -> None:
     stored.write("ledger.yaml", LEDGER)
-    process = stored.start("run", "ledger.yaml", "--timeout", "2s")
-    until((stored.folder / "arrived").exists)
-    out, told = process.communicate(timeout=30)
-    assert (process.returncode, out) == (9, "")
+    done = stored("run", "ledger.yaml", "--timeout", "1s")
+    assert (done.returncode, done.stdout) == (9, "")
+    assert " was stopped after " in done.stderr
     shown = stored.json("executions", "show", "@last")
     assert shown["status"] == "ready"
-    assert told.splitlines()[-1] == f"  resume with: holdfast resume {shown['id']}"
+    assert done.stderr.splitlines()[-1] == f"  resume with: holdfast resume {shown['id']}"
     again = stored.json("resume", "@last", "--timeout", "100ms", code=9)
     assert (again["status"], again["output"]) == ("interrupted", None)
     (stored.folder / "open").touch()

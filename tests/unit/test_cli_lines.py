@@ -43,13 +43,19 @@ async def test_items_that_run_one_by_one_are_counted_once_at_their_end() -> None
 
 async def test_counts_are_told_while_nothing_else_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "_EVERY_S", 0.001)
-    stream = io.StringIO()
+    counted = asyncio.Event()
+
+    class Stream(io.StringIO):
+        def write(self, text: str) -> int:
+            if "✔ each ×20  20 done" in text:
+                counted.set()
+            return super().write(text)
+
+    stream = Stream()
     view = Lines(stream)
     for happening in one_after_the_other(20):
         view.note(happening)
-    async with asyncio.timeout(10):
-        while "✔ each ×20  20 done" not in told(stream):
-            await asyncio.sleep(0.001)
+    await asyncio.wait_for(counted.wait(), 10)
     view.end()
     assert len(told(stream)) == ITEMS_SHOWN + 1
 

@@ -12,7 +12,7 @@ from holdfast.cli.declare import Command
 @click.argument("ids", nargs=-1, metavar="ID…")
 @click.option(
     "--all-interrupted", is_flag=True,
-    help="all that nobody runs but could: stopped, left by a dead owner, or waiting for a timer that is due",
+    help="all that could go on now: stopped, left by a dead owner, or waiting for a timer that is due",
 )  # fmt: skip
 @click.option("--steal", is_flag=True, help="take executions over, even from a live owner")
 @click.option(

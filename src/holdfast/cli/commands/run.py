@@ -52,7 +52,7 @@ def command(  # noqa: PLR0913 - each is one flag
     back after that long.
 
     Exit codes: 0 completed, 7 failed, 8 cancelled, 9 waiting or stopped by --timeout, 4 owned by another
-    process or changed meanwhile, 130 after Ctrl-C, 143 after SIGTERM; what was done is saved then.
+    process or changed meanwhile, 130 after Ctrl-C, 143 after SIGTERM; what was done is always saved.
     """
     from holdfast.cli.running import run_target
     from holdfast.cli.targets import read_input, read_target
