@@ -87,10 +87,13 @@ class Session:
     async def _outcome(self, running: Running | Execution, deadline: float) -> Outcome | None:
         """How it ended; None when it was handed back at the deadline."""
         left_s = max(deadline - time.monotonic(), 0.0)
+        limit = asyncio.timeout(left_s if math.isfinite(left_s) else None)
         try:
-            async with asyncio.timeout(left_s if math.isfinite(left_s) else None):
+            async with limit:
                 return await self.orchestrator.outcome(running)
         except TimeoutError:
+            if not limit.expired():
+                raise
             # The end may have been in the middle of being written.
             store = self.orchestrator.store
             current = await store.execution_by_key(running.key)

@@ -152,8 +152,7 @@ class PostgresqlDriver:
                 options = self.options
                 with translated(options.place):
                     self._pool = await asyncpg.create_pool(
-                        # One at first: a command that asks one question shall not pay for two logins.
-                        min_size=min(1, options.pool_max),
+                        min_size=min(options.pool_min, options.pool_max),
                         max_size=options.pool_max,
                         max_inactive_connection_lifetime=options.idle_timeout.total_seconds(),
                         timeout=options.connect_timeout.total_seconds(),
