@@ -8,7 +8,7 @@ import random
 import subprocess
 import sys
 import zlib
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum, Flag, IntEnum, StrEnum
 from functools import cached_property
@@ -266,6 +266,7 @@ def test_the_digest_ignores_how_well_zlib_compressed() -> None:
         ({"unit price": "\ud800"}, "result['unit price']", "U+D800"),
         ("ab\udfff", "result", "character 2"),
         ({"a\ud800": 1}, "result", "lone surrogate"),
+        ([datetime(2026, 1, 1, tzinfo=timezone(timedelta(microseconds=1)))], "result[0]", "under a second"),
         ({"a": {1: 2}}, "result.a", "int, not str"),
         ({"a": ({"b": {TextLike("k"): 1}},)}, "result.a[0].b", "not str"),
         ({10**5_000: 1}, "result", "int, not str"),

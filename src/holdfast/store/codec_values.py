@@ -48,6 +48,7 @@ from holdfast.store.codec_nodes import (
 INT_MAX = 2**63 - 1
 _TAG_BYTES = len('{"$hf":["int",""]}')
 _MICROSECOND = timedelta(microseconds=1)
+_SECOND = timedelta(seconds=1)
 _dump = msgspec.json.Encoder().encode
 
 
@@ -108,6 +109,9 @@ def _write_clock(kind: str, value: datetime | time, trip: Trip) -> Any:
     if type(zone) is ZoneInfo and zone.key:
         key = zone.key
     elif type(zone) is timezone:
+        if abs(zone.utcoffset(None)) < _SECOND and zone.utcoffset(None):
+            # Python reads such an offset back as UTC.
+            raise Refusal(f"the offset of {value!r} is under a second", "use an offset of whole minutes")
         given = zone.tzname(None)
         name = given if given != timezone(zone.utcoffset(None)).tzname(None) else None
     elif zone is not None and type_name(type(zone)) != "pydantic_core._pydantic_core.TzInfo":
