@@ -44,14 +44,17 @@ def block(rows: Sequence[Row], facts: Mapping[str, Any]) -> str:
             str(callers),
             f"{ours:,.0f}",
             f"{ours / raw:.2f}" if raw else "–",
-            *(
-                f"{ours / value:,.0f} ×" if (value := values.get((*place, peer))) else "–"
-                for peer, _ in _PEERS
-            ),
+            *(_times(ours, values.get((*place, peer))) for peer, _ in _PEERS),
             f"`python -m benchmarks {scenario} --backend {backend} --concurrency {callers} --peers all`",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", _conditions(facts), "", *_single(rows)])
+
+
+def _times(ours: float, theirs: float | None) -> str:
+    if not theirs:
+        return "–"
+    return f"{ours / theirs:,.0f} ×" if ours >= 10 * theirs else f"{ours / theirs:.1f} ×"
 
 
 def _title(scenario: str) -> str:
