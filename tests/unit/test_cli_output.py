@@ -11,8 +11,9 @@ from uuid import UUID
 import pytest
 
 from holdfast.cli.catalogue import ALIASES, COMMANDS, FLAGS, render_help
-from holdfast.cli.context import GlobalFlags, Invocation
+from holdfast.cli.context import Invocation
 from holdfast.cli.failures import peek_flags
+from holdfast.cli.flags import GlobalFlags
 from holdfast.cli.output import Output, plain, relative
 from holdfast.config.secrets import Secret
 from holdfast.errors import InvalidArgument, InvalidUsage

@@ -23,7 +23,8 @@ from holdfast.errors import (
 )
 
 if TYPE_CHECKING:
-    from holdfast.cli.context import GlobalFlags, Invocation
+    from holdfast.cli.context import Invocation
+    from holdfast.cli.flags import GlobalFlags
 
 INTERRUPTED = 130
 TERMINATED = 143

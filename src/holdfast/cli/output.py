@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 from holdfast.errors import InvalidUsage
 
 if TYPE_CHECKING:
-    from holdfast.cli.context import GlobalFlags
+    from holdfast.cli.flags import GlobalFlags
 
 Record = Mapping[str, Any]
 # What would move the cursor or end the line: data must not steer the reader's terminal.

@@ -14,7 +14,7 @@ from holdfast.cli.endings import INTERRUPTED, Ending, tell
 from holdfast.cli.failures import Stopped, report
 from holdfast.cli.loop import until_stopped
 from holdfast.cli.sessions import Session, Tally, orchestrator_for, resume_command
-from holdfast.cli.views.lines import view_for
+from holdfast.cli.views.choice import view_for
 from holdfast.fleet.ownership import Life, look_at
 from holdfast.fleet.starts import Origin, Running
 from holdfast.records.executions import Execution

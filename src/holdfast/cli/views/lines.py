@@ -16,7 +16,7 @@ from holdfast.cli.views.board import ACTIVE, Board, Item, Row, State
 from holdfast.workflows.progress import Happening, Progress
 
 if TYPE_CHECKING:
-    from holdfast.cli.context import Invocation
+    pass
 
 SIGNS = {
     State.DONE: "✔",
@@ -200,18 +200,3 @@ def row_text(row: Row) -> str:
     if any(row.counts[state] for state in ACTIVE):
         sign = SIGNS[State.RUNNING]
     return f"{sign} {row.key} ×{row.total:,}  {', '.join(parts)}"
-
-
-def view_for(invocation: Invocation, *, several: bool = False) -> View:
-    """The view of --progress; by default a tree on a terminal, lines in a pipe, none with --json."""
-    form = invocation.flags.progress
-    stream = invocation.stderr
-    if form == "auto":
-        if stream.isatty() and not several and invocation.environ.get("TERM") != "dumb":
-            from holdfast.cli.views.tree import Tree
-
-            return Tree(stream, colored=invocation.colored(stream))
-        form = "none" if invocation.flags.wants_json or invocation.flags.quiet else "plain"
-    if form == "json":
-        return JsonLines(stream)
-    return Lines(stream, several=several) if form == "plain" else Silent()
