@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -20,6 +21,11 @@ import pytest
 from scripts import postgres
 
 VARIABLE = "HOLDFAST_TEST_POSTGRES_URL"
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and what is ignored stays so in
+# every program they start; some of those are to be interrupted.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
