@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import time
@@ -194,6 +195,29 @@ async def test_cancelling_kills_the_whole_group(shell: Run, tmp_path: Path) -> N
     with pytest.raises(asyncio.CancelledError):
         await task
     assert [await ended(pid) for pid in pids] == [True, True]
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_cancelling_while_it_starts_leaves_nothing_behind(shell: Run, turns: int) -> None:
+    """However far the start has come: asyncio itself would wait until the last child lets go of the pipes."""
+    mark = f"300.{time.monotonic_ns()}"
+    task = asyncio.create_task(shell(f"sleep {mark} & wait"))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    async with asyncio.timeout(10):
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        while any(mark in command for command in command_lines()):  # noqa: ASYNC110 - other processes end
+            await asyncio.sleep(0.01)
+
+
+def command_lines() -> list[str]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(process.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return found
 
 
 async def test_a_group_that_ignores_sigterm_is_killed_after_the_grace(

@@ -64,17 +64,7 @@ async def run(argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> Finishe
     A child that left the group (a daemon) survives; a child that stays in it and closed our pipes may
     go on after a normal end. Raises `OSError` or `ValueError` when the command can not be started.
     """
-    loop = asyncio.get_running_loop()
-    transport, capture = await loop.subprocess_exec(
-        _Capture,
-        *argv,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=dict(env),
-        cwd=cwd,
-        start_new_session=True,
-    )
+    transport, capture = await _spawn(argv, env, cwd)
     group = transport.get_pid()
     try:
         await asyncio.shield(capture.exited)
@@ -96,6 +86,44 @@ async def run(argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> Finishe
         stdout_cut=capture.cut[1],
         stderr_cut=capture.cut[2],
     )
+
+
+async def _spawn(
+    argv: Sequence[str], env: Mapping[str, str], cwd: Path
+) -> tuple[asyncio.SubprocessTransport, _Capture]:
+    """Start the command.
+
+    Cancelled meanwhile, asyncio would kill it alone and wait for whoever holds its pipes; so it is started in
+    any case, and then ended with its group.
+    """
+    spawning = asyncio.ensure_future(
+        asyncio.get_running_loop().subprocess_exec(
+            _Capture,
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=dict(env),
+            cwd=cwd,
+            start_new_session=True,
+        )
+    )
+    try:
+        return await asyncio.shield(spawning)
+    except asyncio.CancelledError:
+        spawning.add_done_callback(_discard)
+        await asyncio.wait({spawning})
+        if not spawning.cancelled() and spawning.exception() is None:
+            await asyncio.wait({spawning.result()[1].exited}, timeout=GRACE_S)  # reaped, not only killed
+        raise
+
+
+def _discard(spawned: asyncio.Future[tuple[asyncio.SubprocessTransport, _Capture]]) -> None:
+    """End a command that nobody waits for any more."""
+    if not spawned.cancelled() and spawned.exception() is None:
+        transport, _ = spawned.result()
+        _signal(transport.get_pid(), signal.SIGKILL)
+        transport.close()
 
 
 async def _end(group: int, closed: asyncio.Future[None]) -> None:
