@@ -1,7 +1,7 @@
 # Every target makes what it needs: python3 >= 3.11 and make are all that has to be there.
 # `make -s` style output: recipes are silent, the scripts say what they do.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench crash services environment base
+.PHONY: help demo fleet test check bench crash chaos chaos-short services environment base
 
 # The first Python that is new enough; PYTHON=/path/to/python3 overrides it.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -11,10 +11,14 @@ VENV := .venv/bin/python
 PYTEST_ARGS ?=
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 13
 
 demo: base ## a real workflow on this machine: killed halfway, run again, nothing done twice
 	@$(VENV) examples/demo/run.py
+
+fleet: ## three workers on PostgreSQL: one is killed, the others go on with its work
+	@$(if $(PYTHON),$(PYTHON) -m scripts.environment postgres,$(no_python))
+	@$(VENV) examples/fleet/run.py
 
 test: environment ## every test, on SQLite and on PostgreSQL (found, or a private one)
 	@$(VENV) -m scripts.services run -- $(VENV) -m pytest -n 2 tests $(PYTEST_ARGS)
@@ -31,6 +35,12 @@ bench: environment ## measure, beside the raw limit and the peers
 
 crash: environment ## a kill at every write boundary, power cuts, planted defects (long)
 	@$(VENV) -m scripts.services run -- $(VENV) -m pytest tests/crash --crash=all -s $(PYTEST_ARGS)
+
+chaos-short: environment ## the short form of the chaos tests, which is also part of test
+	@$(VENV) -m scripts.services run -- $(VENV) -m pytest tests/chaos -s $(PYTEST_ARGS)
+
+chaos: environment ## workers, connections, the network and the database break for hours (root for the network)
+	@$(VENV) -m scripts.services run -- $(VENV) -m pytest tests/chaos --chaos=long -s $(PYTEST_ARGS)
 
 services: environment ## start what the tests need, leave it running, print the settings
 	@$(VENV) -m scripts.services start

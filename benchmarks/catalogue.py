@@ -2,48 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any
+from benchmarks import queues
+from benchmarks.declarations import BACKENDS, POSTGRESQL, SQLITE, Mode, Scenario, System
 
-SQLITE, POSTGRESQL = "sqlite", "postgresql"
-BACKENDS = (SQLITE, POSTGRESQL)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mode:
-    """How a system is set up for one backend. `{callers}` in an option is the number of callers."""
-
-    text: str
-    options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class System:
-    """A module of `benchmarks.systems` with one way of setting it up per backend."""
-
-    name: str
-    module: str
-    environment: str | None  # the table in peers.toml; None: the environment this runs in
-    modes: Mapping[str, Mode]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scenario:
-    """What is run. `systems` None means all of them; `request` goes to the system's process as it is."""
-
-    name: str
-    title: str
-    unit: str
-    value: str = "value"  # the figure of a measurement that is the row's value
-    backends: tuple[str, ...] = BACKENDS
-    concurrency: tuple[int, ...] = (1,)
-    systems: tuple[str, ...] | None = None
-    slow_disk: bool = False
-    more_is_better: bool = True
-    request: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-
+__all__ = ["ALIASES", "BACKENDS", "GROUPS", "POSTGRESQL", "SCENARIOS", "SQLITE", "SYSTEMS", "systems_for"]
 
 SYSTEMS: dict[str, System] = {
     system.name: system
@@ -113,7 +75,11 @@ SYSTEMS: dict[str, System] = {
     )
 }
 
-ALIASES: dict[str, tuple[str, ...]] = {"dbos": ("dbos", "dbos-best"), "all": tuple(SYSTEMS)}
+CONTESTS: dict[str, dict[str, System]] = {"workflows": SYSTEMS, "queues": queues.SYSTEMS}
+ALIASES: dict[str, tuple[str, ...]] = {
+    "dbos": ("dbos", "dbos-best"),
+    "all": tuple(name for systems in CONTESTS.values() for name in systems),
+}
 """Names that stand for several systems on the command line; `dbos` is measured in both of its modes."""
 
 SCENARIOS: dict[str, Scenario] = {
@@ -168,6 +134,7 @@ SCENARIOS: dict[str, Scenario] = {
             more_is_better=False,
             request={"steps": 10_000, "scenario": "fanout"},
         ),
+        *queues.SCENARIOS,
         Scenario(
             name="start",
             title="start-up time",
@@ -180,8 +147,21 @@ SCENARIOS: dict[str, Scenario] = {
 }
 
 
+GROUPS: dict[str, tuple[str, ...]] = {
+    "queue": queues.DEPTHS,
+    "fleet": tuple(each.name for each in queues.SCENARIOS),
+}
+"""Names that stand for several scenarios on the command line."""
+
+
+def system_names() -> set[str]:
+    """Every name that `--peers` knows."""
+    return {name for systems in CONTESTS.values() for name in systems} | set(ALIASES)
+
+
 def systems_for(scenario: Scenario, names: list[str]) -> list[System]:
     """The named systems that take part in `scenario`, in the order of the catalogue."""
+    systems = CONTESTS[scenario.contest]
     wanted = {single for name in names for single in ALIASES.get(name, (name,))}
-    allowed = set(SYSTEMS) if scenario.systems is None else set(scenario.systems)
-    return [system for name, system in SYSTEMS.items() if name in wanted & allowed]
+    allowed = set(systems) if scenario.systems is None else set(scenario.systems)
+    return [system for name, system in systems.items() if name in wanted & allowed]

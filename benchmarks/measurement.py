@@ -12,13 +12,11 @@ from time import perf_counter
 from typing import Any
 
 from benchmarks import databases, disk, peers
-from benchmarks.catalogue import Scenario, System
+from benchmarks.declarations import Scenario, System
 
 Row = dict[str, Any]
 
 _ROOT = Path(__file__).parents[1]
-_SETUP_S = 120
-"""What a process may take beside its measured seconds: imports, making tables, filling them."""
 
 
 def measure(
@@ -48,9 +46,11 @@ def measure(
                 "concurrency": concurrency,
                 "seconds": seconds,
                 "options": dict(mode.options),
+                "jobs": round(mode.rate * seconds),
                 **scenario.request,
             }
-            figures = _run(python, system.module, request, seconds, extra)
+            limit_s = seconds + scenario.setup_s
+            figures = _run(python, scenario.module or system.module, request, limit_s, extra)
     except (peers.PeerUnavailable, disk.UnusableDisk, SystemFailed) as error:
         return row | {"note": str(error)}
     return row | figures | {"value": figures[scenario.value]}
@@ -61,7 +61,7 @@ class SystemFailed(Exception):
 
 
 def _run(
-    python: Path, module: str, request: dict[str, Any], seconds: float, extra: dict[str, str]
+    python: Path, module: str, request: dict[str, Any], limit_s: float, extra: dict[str, str]
 ) -> dict[str, Any]:
     try:
         done = subprocess.run(
@@ -70,10 +70,10 @@ def _run(
             env=dict(os.environ) | extra,
             capture_output=True,
             text=True,
-            timeout=seconds + _SETUP_S,
+            timeout=limit_s,
         )
     except subprocess.TimeoutExpired:
-        raise SystemFailed(f"{module} did not answer within {seconds + _SETUP_S:.0f} s") from None
+        raise SystemFailed(f"{module} did not answer within {limit_s:.0f} s") from None
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         said = (done.stderr or done.stdout).strip().splitlines()

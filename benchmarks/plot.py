@@ -15,8 +15,11 @@ _COLOURS = {
     "dbos-best": "#e2a66f",
     "langgraph": "#4f9d69",
     "absurd": "#8e6bbf",
+    "pgqueuer": "#4f9d69",
+    "procrastinate": "#8e6bbf",
 }
 _OTHER = "#666666"
+_RATES = ("steps/s", "jobs/s")
 _WIDTH, _LABELS, _NUMBERS, _BAR, _GAP = 860, 190, 90, 16, 4
 
 
@@ -24,7 +27,7 @@ def svg(rows: Sequence[Row]) -> str:
     """The rates among `rows` as one picture; rows without a value and other units are left out."""
     panels: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
-        if row["value"] and row["unit"] == "steps/s":
+        if row["value"] and row["unit"] in _RATES:
             panels.setdefault((row["scenario"], row["backend"], row["unit"]), []).append(row)
     parts: list[str] = []
     y = 10

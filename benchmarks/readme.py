@@ -17,6 +17,19 @@ _PEERS = (
     ("absurd", "Absurd"),
 )
 _COMPARED = ("steps", "long", "slow-disk")
+_QUEUE_PEERS = (
+    ("pgqueuer", "PGQueuer"),
+    ("procrastinate", "Procrastinate"),
+    ("dbos", "DBOS queues"),
+    ("dbos-best", "DBOS queues, best mode"),
+)
+_QUEUES = {
+    "queue-0": "a queue, nothing else waiting",
+    "queue-100k": "100,000 more waiting",
+    "queue-1m": "1,000,000 more waiting",
+    "queue-done": "and 1,000,000 finished behind",
+    "enqueue": "enqueued one by one",
+}
 _NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 
 
@@ -25,30 +38,45 @@ def block(rows: Sequence[Row], facts: Mapping[str, Any]) -> str:
     values = {
         (row["scenario"], row["backend"], row["concurrency"], row["system"]): row["value"] for row in rows
     }
-    head = [
-        "scenario",
-        "at once",
-        "steps/s",
-        "of the raw limit",
-        *(name for _, name in _PEERS),
-        "measured by",
-    ]
-    lines = [f"| {' | '.join(head)} |", "| --- | --- | --- | --- |" + " --- |" * (len(_PEERS) + 1)]
+    steps = _table(values, "steps/s", _PEERS, {name: _title(name) for name in _COMPARED})
+    queues = _table(values, "jobs/s", _QUEUE_PEERS, _QUEUES)
+    return "\n".join([*steps, "", *([*queues, ""] if queues else []), _conditions(facts), "", *_single(rows)])
+
+
+Place = tuple[str, str, int, str]
+
+
+def _table(
+    values: Mapping[Place, float | None],
+    unit: str,
+    peers: Sequence[tuple[str, str]],
+    titles: Mapping[str, str],
+) -> list[str]:
+    """One table of what is compared with the same peers; none without a line."""
+    head = ["scenario", "at once", unit, "of the raw limit", *(name for _, name in peers), "measured by"]
+    lines = []
     for (scenario, backend, callers, system), ours in values.items():
-        if system != "holdfast" or not ours or scenario not in _COMPARED:
+        if system != "holdfast" or not ours or scenario not in titles:
             continue
         place = (scenario, backend, callers)
         raw = values.get((*place, "raw"))
         cells = [
-            f"{_NAMES[backend]}, {_title(scenario)}",
+            f"{_NAMES[backend]}, {titles[scenario]}",
             str(callers),
             f"{ours:,.0f}",
             f"{ours / raw:.2f}" if raw else "–",
-            *(_times(ours, values.get((*place, peer))) for peer, _ in _PEERS),
-            f"`python -m benchmarks {scenario} --backend {backend} --concurrency {callers} --peers all`",
+            *(_times(ours, values.get((*place, peer))) for peer, _ in peers),
+            f"`{_command(scenario, backend, callers)}`",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", _conditions(facts), "", *_single(rows)])
+    if not lines:
+        return []
+    return [f"| {' | '.join(head)} |", "| --- | --- | --- | --- |" + " --- |" * (len(peers) + 1), *lines]
+
+
+def _command(scenario: str, backend: str, callers: int) -> str:
+    at_once = "" if scenario.startswith("queue-") else f" --concurrency {callers}"
+    return f"python -m benchmarks {scenario} --backend {backend}{at_once} --peers all"
 
 
 def _times(ours: float, theirs: float | None) -> str:
@@ -78,6 +106,10 @@ def _single(rows: Sequence[Row]) -> list[str]:
         "resume": "going on with 10,000 recorded steps: {value:.2f} s on {backend}",
         "fanout": "a 10,000-step fan-out in `holdfast run`: {value:.0f} MB at most on {backend}",
         "start": "`{system}`: {value:.0f} ms",
+        "dispatch": "enqueued to running, idle worker: p50 {value:.1f} ms, p99 {p99_ms:.1f} ms on {backend}",
+        "takeover": "killed to running on another host, lease 2 s: {value:.1f} s, at most {most_s:.1f} s",
+        "takeover-here": "the same on one host: {value:.1f} s, at most {most_s:.1f} s on {backend}",
+        "idle": "50 idle workers of 100 queues: {value:.0f} queries/s on {backend}",
     }
     return [
         "* " + wanted[row["scenario"]].format(**row) + f" (`python -m benchmarks {row['scenario']}`)"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.catalogue import POSTGRESQL, SQLITE
+from benchmarks.declarations import BACKENDS, POSTGRESQL, SQLITE
 from benchmarks.measurement import Row
+from benchmarks.queues import DEPTHS
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,14 @@ class Limit:
     scenario: str
     system: str
     most: float
+
+
+@dataclass(frozen=True, slots=True)
+class Flat:
+    """The greatest value of Holdfast in `scenarios` must be at most `times` the least."""
+
+    scenarios: tuple[str, ...]
+    times: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +75,22 @@ RATIOS = (
     Ratio("slow-disk", SQLITE, _ONE, _DBOS, 3),
     Ratio("slow-disk", SQLITE, _MANY, ("dbos",), 100),
     Ratio("slow-disk", SQLITE, _MANY, ("dbos-best",), 100),
+    *(
+        ratio
+        for depth in DEPTHS
+        for ratio in (
+            Ratio(depth, POSTGRESQL, _ONE, ("pgqueuer",), 1.5),
+            Ratio(depth, POSTGRESQL, _ONE, ("procrastinate",), 50),
+            Ratio(depth, POSTGRESQL, _ONE, ("dbos",), 50),
+            Ratio(depth, POSTGRESQL, _ONE, ("dbos-best",), 50),
+            Ratio(depth, SQLITE, _ONE, ("dbos",), 50),
+            Ratio(depth, SQLITE, _ONE, ("dbos-best",), 50),
+        )
+    ),
+    Ratio("enqueue", POSTGRESQL, (50,), ("pgqueuer",), 5),
 )
+
+FLAT = (Flat(DEPTHS, 1.5),)
 
 LIMITS = (
     Limit("cpu", "holdfast", 50),
@@ -74,6 +98,10 @@ LIMITS = (
     Limit("fanout", "holdfast", 200),
     Limit("start", "holdfast --help", 150),
     Limit("start", "import holdfast", 80),
+    Limit("dispatch", "holdfast", 5),
+    Limit("takeover", "holdfast", 6),
+    Limit("takeover-here", "holdfast", 4),
+    Limit("idle", "holdfast", 50),
 )
 
 
@@ -94,6 +122,16 @@ def verdicts(rows: Sequence[Row]) -> Iterator[Verdict]:
             fastest, name = max(theirs)
             what = f"{ratio.scenario} {ratio.backend} {callers}: holdfast / {name}"
             yield Verdict(what, f"≥ {ratio.times:g} ×", ours / fastest, ours >= ratio.times * fastest)
+    for flat in FLAT:
+        for backend in BACKENDS:
+            ours = [
+                value for (scenario, where, _, system), value in values.items()
+                if (where, system) == (backend, "holdfast") and scenario in flat.scenarios
+            ]  # fmt: skip
+            if len(ours) > 1:
+                spread = max(ours) / min(ours)
+                what = f"{flat.scenarios[0]} to {flat.scenarios[-1]} {backend}: greatest / least"
+                yield Verdict(what, f"≤ {flat.times:g} ×", spread, spread <= flat.times)
     for limit in LIMITS:
         for (scenario, backend, _, system), value in values.items():
             if (scenario, system) == (limit.scenario, limit.system):

@@ -26,12 +26,12 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 OLDEST = 15
 RECORDS = Path(__file__).resolve().parent.parent / ".services"
 SOCKETS = Path("/var/run/postgresql")
-_SETTINGS = "unix_socket_directories = ''\nlisten_addresses = '127.0.0.1'\nmax_connections = 200\n"
+_SETTINGS = "unix_socket_directories = ''\nlisten_addresses = '{address}'\nmax_connections = 300\n"
 
 
 class NoPostgres(Exception):
@@ -47,6 +47,12 @@ class Cluster:
     pg_ctl: str
     url: str
     keep: bool
+
+    def restart(self, mode: str) -> None:
+        """Stop the server in `mode` (fast, immediate) and start it again on its port, data as they are."""
+        data = str(Path(self.directory, "data"))
+        log = str(Path(self.directory, "log"))
+        _checked(self.account, [self.pg_ctl, "-D", data, "-l", log, "-w", "-t", "60", "-m", mode, "restart"])
 
     def stop(self) -> None:
         """Stop the server and remove its files; a server that is gone already is no error."""
@@ -111,21 +117,27 @@ def programs() -> Path | None:
     on_path = shutil.which("initdb")
     # Links are followed: a link in a private directory may lead to programs any account can run.
     candidates = [*newest_first, *([Path(on_path).resolve().parent] if on_path else [])]
-    account = _account()
+    account = unprivileged()
     return next((path for path in candidates if _can(account, "-x", path / "pg_ctl")), None)
 
 
-def start_private(bin_directory: Path, *, keep: bool) -> tuple[Cluster, IO[str]]:
+def start_private(
+    bin_directory: Path, *, keep: bool, address: str = "127.0.0.1", network: str | None = None
+) -> tuple[Cluster, IO[str]]:
     """Make and start a cluster; hold on to the returned file, its lock says that the owner lives.
 
-    Raises NoPostgres with the last line of the server's log.
+    It listens on `address` alone; clients of `network` are let in beside those of this host. Raises
+    NoPostgres with the last line of the server's log.
     """
-    account = _account()
-    directory = _directory_for(account)
+    account = unprivileged()
+    directory = directory_for(account, "holdfast-postgres-")
     password = secrets.token_urlsafe(18)
     try:
         _initialise(bin_directory, directory, account, password)
-        url = _start(bin_directory, directory, account, password)
+        if network is not None:
+            with (directory / "data" / "pg_hba.conf").open("a") as rules:
+                rules.write(f"host all all {network} scram-sha-256\n")
+        url = _start(bin_directory, directory, account, password, address)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
@@ -133,7 +145,7 @@ def start_private(bin_directory: Path, *, keep: bool) -> tuple[Cluster, IO[str]]
     return cluster, _record(cluster)
 
 
-def _account() -> str | None:
+def unprivileged() -> str | None:
     """Whom to run the server as: `None` is the present user."""
     if os.geteuid() != 0:
         return None
@@ -142,19 +154,20 @@ def _account() -> str | None:
             return pwd.getpwnam(name).pw_name
         except KeyError:
             continue
-    raise NoPostgres("PostgreSQL does not run as root and there is no account `postgres` or `nobody`")
+    raise NoPostgres("it does not run as root and there is no account `postgres` or `nobody`")
 
 
-def _directory_for(account: str | None) -> Path:
+def directory_for(account: str | None, prefix: str) -> Path:
+    """A new directory that `account` can work in."""
     for base in (RECORDS, Path("/var/tmp"), Path("/tmp")):
         base.mkdir(exist_ok=True)
-        directory = Path(tempfile.mkdtemp(prefix="holdfast-postgres-", dir=base))
+        directory = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
         if account is not None:
             shutil.chown(directory, account)
         if _can(account, "-w", directory):
             return directory
         directory.rmdir()
-    raise NoPostgres("no directory for a private PostgreSQL: make /var/tmp writable for everybody")
+    raise NoPostgres("no directory for a private server: make /var/tmp writable for everybody")
 
 
 def _initialise(bin_directory: Path, directory: Path, account: str | None, password: str) -> None:
@@ -173,24 +186,25 @@ def _initialise(bin_directory: Path, directory: Path, account: str | None, passw
     secret.unlink()
 
 
-def _start(bin_directory: Path, directory: Path, account: str | None, password: str) -> str:
+def _start(bin_directory: Path, directory: Path, account: str | None, password: str, address: str) -> str:
     log, data = directory / "log", directory / "data"
     with (data / "postgresql.conf").open("a") as settings:
-        settings.write(_SETTINGS)
+        settings.write(_SETTINGS.format(address=address))
     # Between asking for a free port and using it somebody else may take it: then try another.
     for attempt in range(3):
-        port = _free_port()
+        port = free_port()
         server = [str(bin_directory / "pg_ctl"), "-D", str(data), "-l", str(log), "-o", f"-p {port}"]
         command = [*server, "-w", "-t", "60", "start"]
         if _run_as(account, command).returncode == 0:
-            return f"postgresql://holdfast:{password}@127.0.0.1:{port}/postgres"
+            return f"postgresql://holdfast:{password}@{address}:{port}/postgres"
         if attempt < 2:
             log.rename(directory / f"log.{attempt}")
     lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
     raise NoPostgres(f"a private PostgreSQL does not start: {lines[-1] if lines else 'it left no log'}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A loopback port that nobody has at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -213,13 +227,19 @@ def _run_as(account: str | None, command: list[str]) -> subprocess.CompletedProc
         if account is None:
             done = subprocess.run(command, cwd="/", stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         else:
-            entry = pwd.getpwnam(account)
             done = subprocess.run(
-                command, cwd="/", stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                user=entry.pw_uid, group=entry.pw_gid, extra_groups=[], env=os.environ | {"HOME": "/"},
+                command, cwd="/", stdin=subprocess.DEVNULL, stdout=output, stderr=output, **identity(account)
             )  # fmt: skip
         output.seek(0)
         return subprocess.CompletedProcess(command, done.returncode, output.read())
+
+
+def identity(account: str) -> dict[str, Any]:
+    """What makes a subprocess run as `account`."""
+    entry = pwd.getpwnam(account)
+    return {
+        "user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": [], "env": os.environ | {"HOME": "/"},
+    }  # fmt: skip
 
 
 def _record(cluster: Cluster) -> IO[str]:

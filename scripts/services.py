@@ -1,12 +1,13 @@
-"""Gives the tests what they need beside Python: a PostgreSQL server, and strace.
+"""Gives the tests what they need beside Python: a PostgreSQL server, a PgBouncer before it, and strace.
 
-`run -- COMMAND …` runs a command with HOLDFAST_TEST_POSTGRES_URL set and stops what it started;
-`start` leaves the server running and prints the setting; `stop` ends what `start` left. For each
-service it can not get it prints one line with the remedy, and exits 1.
+`run -- COMMAND …` runs a command with HOLDFAST_TEST_POSTGRES_URL and HOLDFAST_TEST_PGBOUNCER_URL set and
+stops what it started; `start` leaves the servers running and prints the settings; `stop` ends what `start`
+left. For each service it can not get it prints one line with the remedy, and exits 1.
 
 HOLDFAST_TEST_POSTGRES_URL names a server to use; the word `private` asks for a server of our own even
 where another one answers. Without it: a server in the usual places, else a private one, for which root
-gets Debian's package installed.
+gets Debian's package installed. PgBouncer is a private one always, unless HOLDFAST_TEST_PGBOUNCER_URL
+names one in front of the same server.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, NoReturn
 
-from scripts import apt, postgres
+from scripts import apt, pgbouncer, postgres
 
 VARIABLE = "HOLDFAST_TEST_POSTGRES_URL"
+POOLER_VARIABLE = "HOLDFAST_TEST_PGBOUNCER_URL"
 
 
 def strace_problem() -> str | None:
@@ -40,6 +43,21 @@ def strace_problem() -> str | None:
     return None
 
 
+def _server_programs() -> Path:
+    """The programs of a PostgreSQL server, installed if they may be; raises `NoPostgres` with the remedy."""
+    programs = postgres.programs()
+    if programs is not None:
+        return programs
+    if not apt.may_install():
+        raise postgres.NoPostgres("initdb and pg_ctl are in no usual place; apt-get install postgresql")
+    if problem := apt.install("postgresql"):
+        raise postgres.NoPostgres(problem)
+    programs = postgres.programs()
+    if programs is None:
+        raise postgres.NoPostgres("installed, but initdb is in no usual place; put it on PATH")
+    return programs
+
+
 class Postgres:
     """The server for one command: found, or started here and then owned."""
 
@@ -53,6 +71,7 @@ class Postgres:
         wish = os.environ.get(VARIABLE, "")
         try:
             postgres.sweep(kept=False)
+            _server_programs()  # also beside a server from elsewhere: some tests restart one of their own
             self.url = self._named(wish) if wish not in ("", "private") else self._usual(private=bool(wish))
         except postgres.NoPostgres as problem:
             return f"postgresql: {problem}"
@@ -70,17 +89,7 @@ class Postgres:
         return found or self._start()
 
     def _start(self) -> str:
-        programs = postgres.programs()
-        if programs is None:
-            if not apt.may_install():
-                raise postgres.NoPostgres(
-                    f"none answers and none is installed; apt-get install postgresql, or set {VARIABLE}"
-                )
-            if problem := apt.install("postgresql"):
-                raise postgres.NoPostgres(problem)
-            programs = postgres.programs()
-        if programs is None:
-            raise postgres.NoPostgres("installed, but initdb is in no usual place; put it on PATH")
+        programs = _server_programs()
         print("starting a private PostgreSQL", flush=True)
         self._owned = postgres.start_private(programs, keep=self._keep)
         return self._owned[0].url
@@ -92,29 +101,74 @@ class Postgres:
             self._owned = None
 
 
+class PgBouncer:
+    """The pooler for one command: named, or started here and then owned."""
+
+    def __init__(self, *, keep: bool) -> None:
+        self._keep = keep
+        self._owned: tuple[pgbouncer.Pooler, IO[str]] | None = None
+        self.url = ""
+
+    def acquire(self, server_url: str) -> str | None:
+        """Start one in front of the server, if there is one; `None` when all is well, else the remedy."""
+        if named := os.environ.get(POOLER_VARIABLE):
+            self.url = named
+            if pgbouncer.serves(named):
+                return None
+            return f"pgbouncer: {POOLER_VARIABLE} is set but does not serve; correct or unset it"
+        try:
+            pgbouncer.sweep(kept=False)
+            executable = pgbouncer.program() or self._install()
+            if server_url:
+                self._owned = pgbouncer.start_private(executable, server_url, keep=self._keep)
+                self.url = self._owned[0].url
+        except pgbouncer.NoPgBouncer as problem:
+            return f"pgbouncer: {problem}"
+        return None
+
+    def _install(self) -> str:
+        if not apt.may_install():
+            raise pgbouncer.NoPgBouncer(f"not installed; apt-get install pgbouncer, or set {POOLER_VARIABLE}")
+        if problem := apt.install("pgbouncer"):
+            raise pgbouncer.NoPgBouncer(problem)
+        executable = pgbouncer.program()
+        if executable is None:
+            raise pgbouncer.NoPgBouncer("installed, but in no usual place; put it on PATH")
+        return executable
+
+    def release(self) -> None:
+        """Stop what was started here, unless it was started to be kept."""
+        if self._owned is not None and not self._keep:
+            pgbouncer.release(*self._owned)
+            self._owned = None
+
+
 @contextmanager
-def services(*, keep: bool) -> Iterator[str]:
-    """The URL of a server for as long as the block lasts; exits with one line per missing service."""
-    server = Postgres(keep=keep)
+def services(*, keep: bool) -> Iterator[dict[str, str]]:
+    """The variables of what runs for as long as the block lasts; exits with one line per missing service."""
+    server, pooler = Postgres(keep=keep), PgBouncer(keep=keep)
     try:
-        problems = [problem for problem in (server.acquire(), strace_problem()) if problem]
+        problems = [
+            problem for problem in (server.acquire(), pooler.acquire(server.url), strace_problem()) if problem
+        ]
         if problems:
             print("\n".join(problems), file=sys.stderr)
             sys.exit(1)
-        yield server.url
+        yield {VARIABLE: server.url, POOLER_VARIABLE: pooler.url}
     finally:
+        pooler.release()
         server.release()
 
 
 def run(command: list[str]) -> int:
     """Run a command beside the services; its exit status, as a shell would give it."""
-    with services(keep=False) as url:
-        status = _wait_for(command, url)
+    with services(keep=False) as variables:
+        status = _wait_for(command, variables)
     return status if status >= 0 else 128 - status
 
 
-def _wait_for(command: list[str], url: str) -> int:
-    child = subprocess.Popen(command, env=os.environ | {VARIABLE: url})
+def _wait_for(command: list[str], variables: dict[str, str]) -> int:
+    child = subprocess.Popen(command, env=os.environ | variables)
     try:
         return child.wait()
     except KeyboardInterrupt:
@@ -128,15 +182,16 @@ def _wait_for(command: list[str], url: str) -> int:
 
 def start() -> int:
     """Start what is missing, leave it running, print the settings for a shell."""
-    with services(keep=True) as url:
-        print(f"export {VARIABLE}='{url}'")
-        print("# a server started here runs until: .venv/bin/python -m scripts.services stop")
+    with services(keep=True) as variables:
+        for name, url in variables.items():
+            print(f"export {name}='{url}'")
+        print("# what was started here runs until: .venv/bin/python -m scripts.services stop")
     return 0
 
 
 def stop() -> int:
     """Stop what `start` left running."""
-    print(f"stopped: {postgres.sweep(kept=True)}")
+    print(f"stopped: {pgbouncer.sweep(kept=True) + postgres.sweep(kept=True)}")
     return 0
 
 

@@ -35,6 +35,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="sample",
         help="crash tests: a rotating sample of the kill points (default), or all of them",
     )
+    parser.addoption(
+        "--chaos",
+        choices=("short", "long"),
+        default="short",
+        help="chaos tests: the short form (default), or the long one with network partitions",
+    )
+
+
+@pytest.fixture(scope="session")
+def chaos_scope(pytestconfig: pytest.Config) -> str:
+    """`short` or `long`: how long the chaos tests break things."""
+    return str(pytestconfig.getoption("--chaos"))
 
 
 @pytest.fixture(scope="session")

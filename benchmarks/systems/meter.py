@@ -32,6 +32,9 @@ class Request:
     warmup: float = 1.0
     steps: int = 10
     executions: int = 0
+    jobs: int = 0
+    waiting: int = 0
+    finished: int = 0
     scenario: str = "steps"
     options: dict[str, str] = field(default_factory=dict)
 

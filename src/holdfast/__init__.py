@@ -9,43 +9,70 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from holdfast.app import App as App
-    from holdfast.app import Handle as Handle
+    from holdfast.errors import ApprovalExpired as ApprovalExpired
     from holdfast.errors import ExecutionCancelled as ExecutionCancelled
     from holdfast.errors import ExecutionFailed as ExecutionFailed
     from holdfast.errors import HoldfastError as HoldfastError
+    from holdfast.errors import SignalTimeout as SignalTimeout
     from holdfast.errors import StepFailed as StepFailed
+    from holdfast.fleet.agents import Agent as Agent
+    from holdfast.handles import Handle as Handle
     from holdfast.orchestrator import Orchestrator as Orchestrator
     from holdfast.store.store import Store as Store
+    from holdfast.workflows.agent_tasks import agent_task as agent_task
     from holdfast.workflows.branches import gather as gather
     from holdfast.workflows.branches import scope as scope
     from holdfast.workflows.functions import sleep as sleep
+    from holdfast.workflows.patching import deprecate_patch as deprecate_patch
+    from holdfast.workflows.patching import patched as patched
+    from holdfast.workflows.waiting import Approval as Approval
+    from holdfast.workflows.waiting import approval as approval
+    from holdfast.workflows.waiting import wait_signal as wait_signal
 
 _HOME = {
+    "Agent": "holdfast.fleet.agents",
+    "agent_task": "holdfast.workflows.agent_tasks",
+    "Approval": "holdfast.workflows.waiting",
+    "ApprovalExpired": "holdfast.errors",
+    "SignalTimeout": "holdfast.errors",
+    "approval": "holdfast.workflows.waiting",
+    "wait_signal": "holdfast.workflows.waiting",
     "App": "holdfast.app",
-    "Handle": "holdfast.app",
+    "Handle": "holdfast.handles",
     "ExecutionCancelled": "holdfast.errors",
     "ExecutionFailed": "holdfast.errors",
     "HoldfastError": "holdfast.errors",
     "Orchestrator": "holdfast.orchestrator",
     "StepFailed": "holdfast.errors",
     "Store": "holdfast.store.store",
+    "deprecate_patch": "holdfast.workflows.patching",
     "gather": "holdfast.workflows.branches",
+    "patched": "holdfast.workflows.patching",
     "scope": "holdfast.workflows.branches",
     "sleep": "holdfast.workflows.functions",
 }
 
 __all__ = [
+    "Agent",
+    "agent_task",
     "App",
+    "Approval",
+    "ApprovalExpired",
     "ExecutionCancelled",
     "ExecutionFailed",
     "Handle",
     "HoldfastError",
     "Orchestrator",
+    "SignalTimeout",
     "StepFailed",
     "Store",
+    "approval",
+    "deprecate_patch",
     "gather",
+    "patched",
     "scope",
     "sleep",
+    "wait_signal",
 ]
 
 

@@ -6,32 +6,27 @@ process as an owner of executions; leaving the block hands back what still runs.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 from holdfast.config.schema import Config
 from holdfast.durations import Duration, parse_duration
 from holdfast.errors import (
-    ExecutionCancelled,
-    ExecutionFailed,
-    HoldfastError,
     InvalidDefinition,
     NoApp,
     NotResumable,
     OwnedElsewhere,
 )
-from holdfast.fleet.ends import read_outcome, wait_for_end
+from holdfast.fleet.control import unpaused
 from holdfast.fleet.launcher import Launcher
 from holdfast.fleet.starts import Origin, Running
-from holdfast.records.executions import Execution, ExecutionStatus
+from holdfast.handles import Handle
+from holdfast.records.executions import Execution
 from holdfast.records.workflows import StoredDefinition
-from holdfast.store import codec
 from holdfast.store.store import Store
 from holdfast.stores import build_store, config_for
-from holdfast.workflows.driving import Outcome
 from holdfast.workflows.functions import StartOptions, Step, Workflow, closed_app
 from holdfast.workflows.program import Program
 from holdfast.workflows.progress import Observer
@@ -65,6 +60,7 @@ class App:
         self._url = url
         self._observer = observer
         self.workflows: dict[str, Workflow[Any, Any]] = {}
+        self.versions: dict[tuple[str, str], Workflow[Any, Any]] = {}
         self.steps: dict[str, Step[Any, Any]] = {}
         self._store: Store | None = None
         self._launcher: Launcher | None = None
@@ -88,6 +84,7 @@ class App:
         jitter: bool = True,
         retry_on: tuple[str, ...] = (),
         timeout: Duration | None = None,
+        cpu: bool = False,
     ) -> StepDecorator: ...
     def step(  # noqa: PLR0913 - each is one line of a decorator
         self,
@@ -102,12 +99,16 @@ class App:
         jitter: bool = True,
         retry_on: tuple[str, ...] = (),
         timeout: Duration | None = None,
+        cpu: bool = False,
     ) -> Any:
         """Make a function a step: its result is recorded once and given back ever after.
 
         `max_attempts` counts all attempts. The rest before another one is drawn from zero to `backoff` ×
         `multiplier`^(attempt - 1), at most `max_backoff`. `timeout` bounds one attempt. `retry_on` names the
-        error types that are retried, by class name; empty means all. A plain function runs in a thread.
+        error types that are retried, by class name; empty means all. A plain function runs in a thread, which
+        can not be stopped; with `cpu` it runs in another process, which is killed when the attempt times out
+        or is cancelled, and the time it waits for a free process counts. It has to stand at the top level of
+        a module, and sees neither the state nor the context variables of this process.
         Example: `@app.step(max_attempts=3, timeout="30s")`.
         """
         policy = RetryPolicy(
@@ -119,7 +120,7 @@ class App:
             on=tuple(retry_on),
         )
         limit = None if timeout is None else parse_duration(timeout)
-        decorator = StepDecorator(self, name, policy, limit)
+        decorator = StepDecorator(self, name, policy, limit, cpu=cpu)
         return decorator if fn is None else decorator(fn)
 
     @overload
@@ -131,6 +132,8 @@ class App:
     def workflow(self, fn: Any = None, /, *, name: str | None = None, version: str = "1") -> Any:
         """Make an async function a workflow. A new `version` keeps unfinished executions off new code.
 
+        An app may offer several versions of one name, one function each: the last one declared starts what
+        is started by name, and each goes on with the executions that began with it.
         Example: `@app.workflow(version="2")`.
         """
 
@@ -138,9 +141,12 @@ class App:
             made: Workflow[Any, Any] = Workflow(
                 function, name=name or function.__name__, version=version, starter=self
             )
-            if made.name in self.workflows:
-                raise InvalidDefinition(f"two workflows of this app are named {made.name!r}")
-            self.workflows[made.name] = made
+            if (made.name, made.version) in self.versions:
+                raise InvalidDefinition(
+                    f"two workflows of this app are version {made.version!r} of {made.name!r}",
+                    fix="give the new one another version, or another name",
+                )
+            self.versions[made.name, made.version] = self.workflows[made.name] = made
             return made
 
         return decorate if fn is None else decorate(fn)
@@ -209,14 +215,26 @@ class App:
         launcher = self._launcher
         if launcher is None:
             raise closed_app(workflow.name)
-        origin = Origin(id=options.id, tags=options.tags, queue=options.queue)
         input = workflow.signature.encode(args, kwargs)
-        # A copy that carries options is another object, and its program would be made again.
-        program = program_of(self.workflows[workflow.name])
-        started = await launcher.start(program, input, origin)
+        started = await launcher.start(self._program(workflow), input, _origin(options))
         if isinstance(started, Execution) and not started.status.is_final:
             started = await self._adopt(launcher, started)
         return Handle(launcher, started, workflow.signature.result)
+
+    async def enqueue_workflow(
+        self, workflow: Workflow[Any, Any], args: Any, kwargs: Any, options: StartOptions
+    ) -> Handle[Any]:
+        """See `Workflow.enqueue`."""
+        launcher = self._launcher
+        if launcher is None:
+            raise closed_app(workflow.name)
+        input = workflow.signature.encode(args, kwargs)
+        left = await launcher.enqueue(self._program(workflow), input, _origin(options))
+        return Handle(launcher, left, workflow.signature.result)
+
+    def _program(self, workflow: Workflow[Any, Any]) -> Program:
+        # A copy that carries options is another object, and its program would be made again.
+        return program_of(self.versions[workflow.name, workflow.version])
 
     @staticmethod
     async def _adopt(launcher: Launcher, execution: Execution) -> Running | Execution:
@@ -231,21 +249,45 @@ class App:
         if self._launcher is None:
             raise NoApp("the app is not open")
         execution = await self.store.get_execution(id)
-        workflow = self.workflows.get(execution.workflow)
+        workflow = self.versions.get((execution.workflow, execution.version))
         found = self._launcher.running(execution.key) or execution
         return Handle(self._launcher, found, workflow.signature.result if workflow else Any)
 
     async def resume(self, id: str) -> Handle[Any]:
-        """Go on with an unfinished execution that no live process runs, and return its handle."""
+        """Go on with an unfinished execution that no live process runs, and return its handle.
+
+        A paused one is no longer so.
+        """
         if self._launcher is None:
             raise NoApp("the app is not open")
-        execution = await self.store.get_execution(id)
+        execution = await unpaused(self.store, id)
         running = await self._launcher.resume(execution)
-        workflow = self.workflows.get(execution.workflow)
+        workflow = self.versions.get((execution.workflow, execution.version))
         return Handle(self._launcher, running, workflow.signature.result if workflow else Any)
 
+    async def signal(
+        self,
+        name: str,
+        payload: object = None,
+        *,
+        to: str | None = None,
+        message_id: str | None = None,
+    ) -> None:
+        """Send a signal to whichever execution waits longest for `name`; kept when nobody does yet.
+
+        `to` is the id of the only execution that may have it. Sending again with a `message_id` of the last
+        week does nothing. A model is sent as its own type; the waiting side names the one it wants. Example::
+
+            await app.signal("approve:42", {"ok": True})
+        """
+        from holdfast.fleet.signals import send
+
+        target = None if to is None else await self.store.get_execution(to)
+        kind = type(payload) if payload is not None else Any
+        await send(self.store, name, payload, annotation=kind, to=target, message_id=message_id)
+
     def _load(self, definition: StoredDefinition) -> Program:
-        workflow = self.workflows.get(definition.name)
+        workflow = self.versions.get((definition.name, definition.version))
         if workflow is not None and program_of(workflow).definition.hash == definition.hash:
             return program_of(workflow)
         from holdfast.programs import load_program
@@ -253,22 +295,32 @@ class App:
         return load_program(definition)
 
     async def _find(self, name: str, version: str | None, asking: StoredDefinition | None) -> Program:
-        workflow = self.workflows.get(name)
-        if workflow is not None and version in (None, workflow.version):
+        workflow = self.workflows.get(name) if version is None else self.versions.get((name, version))
+        if workflow is not None:
             return program_of(workflow)
         from holdfast.programs import find_program
 
         return await find_program(self.store, name, version, asking)
 
 
+def _origin(options: StartOptions) -> Origin:
+    return Origin(
+        id=options.id, queue=options.queue or "default", class_=options.class_, priority=options.priority,
+        delay=options.delay, limit_key=options.limit_key, dedupe_key=options.dedupe_key, tags=options.tags,
+    )  # fmt: skip
+
+
 class StepDecorator:
     """What `@app.step(…)` with options returns."""
 
-    def __init__(self, app: App, name: str | None, retry: RetryPolicy, timeout: timedelta | None) -> None:
+    def __init__(
+        self, app: App, name: str | None, retry: RetryPolicy, timeout: timedelta | None, *, cpu: bool
+    ) -> None:
         self._app = app
         self._name = name
         self._retry = retry
         self._timeout = timeout
+        self._cpu = cpu
 
     @overload
     def __call__(self, fn: Callable[P, Awaitable[R]], /) -> Step[P, R]: ...
@@ -277,61 +329,6 @@ class StepDecorator:
     def __call__(self, fn: Callable[..., Any], /) -> Any:
         """Decorate `fn`."""
         name = self._name or fn.__name__
-        step: Step[Any, Any] = Step(fn, name=name, retry=self._retry, timeout=self._timeout)
+        step: Step[Any, Any] = Step(fn, name=name, retry=self._retry, timeout=self._timeout, cpu=self._cpu)
         self._app.add_step(step)
         return step
-
-
-class Handle(Generic[R]):
-    """An execution that was started or found; `await handle` gives its result.
-
-    Awaiting raises `ExecutionFailed` or `ExecutionCancelled` when it ended so. Giving up the
-    wait leaves the execution running.
-    """
-
-    def __init__(self, launcher: Launcher, started: Running | Execution, annotation: Any) -> None:
-        self.id = started.id
-        self.key = started.key
-        self._launcher = launcher
-        self._started = started
-        self._annotation = annotation
-
-    def __await__(self) -> Generator[Any, None, R]:
-        return self.result().__await__()
-
-    async def outcome(self) -> Outcome:
-        """How it ended, or that it waits; never raises for a failed execution."""
-        started = self._started
-        if isinstance(started, Running):
-            return await asyncio.shield(started.task)
-        if not started.status.is_final:
-            await wait_for_end(self._launcher.store, self.id)
-        return await read_outcome(self._launcher.store, self.key)
-
-    async def result(self) -> R:
-        """The result, decoded as the workflow's annotation says."""
-        outcome = await self.outcome()
-        if outcome.status is ExecutionStatus.COMPLETED:
-            decoded: R = codec.decode(outcome.output or b"", self._annotation, what=f"output of {self.id}")
-            return decoded
-        raise end_error(self.id, outcome)
-
-    async def status(self) -> ExecutionStatus:
-        """Where it stands now."""
-        return (await self._launcher.store.get_execution(self.id)).status
-
-    async def cancel(self, reason: str = "") -> None:
-        """Ask it to stop; it ends as cancelled once its steps have been stopped."""
-        execution = await self._launcher.store.get_execution(self.id)
-        await self._launcher.cancel(execution, reason=reason)
-
-
-def end_error(id: str, outcome: Outcome) -> HoldfastError:
-    """The error that tells of an execution that did not complete."""
-    error = outcome.error or {}
-    if outcome.status is ExecutionStatus.CANCELLED:
-        return ExecutionCancelled(f"execution {id} was cancelled: {error.get('message', '')}", id=id)
-    step = f" in step {error['step']}" if error.get("step") else ""
-    return ExecutionFailed(
-        f"execution {id} failed{step}: {error.get('type')}: {error.get('message')}", id=id, error=error
-    )

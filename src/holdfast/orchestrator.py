@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.config.schema import Config
 from holdfast.errors import NoApp
+from holdfast.fleet import control
+from holdfast.fleet.control import unpaused
 from holdfast.fleet.ends import read_outcome, wait_for_end
+from holdfast.fleet.forking import fork
 from holdfast.fleet.launcher import Launcher
+from holdfast.fleet.retrying import retry
 from holdfast.fleet.starts import Origin, Running, fingerprint
 from holdfast.programs import StepExecutor, find_program, load_program, yaml_program
 from holdfast.records.executions import Execution
@@ -172,8 +176,36 @@ class Orchestrator:
         return started
 
     async def resume(self, id: str, *, steal: bool = False) -> Running:
-        """Go on with an unfinished execution by its stored definition."""
-        return await self.launcher.resume(await self.store.get_execution(id), steal=steal)
+        """Go on with an unfinished execution by its stored definition; a paused one is no longer so."""
+        return await self.launcher.resume(await unpaused(self.store, id), steal=steal)
+
+    async def pause(self, id: str, reason: str = "") -> bool:
+        """Set an execution aside; see `fleet.control.pause`. `resume` goes on with it here."""
+        execution = await self.store.get_execution(id)
+        return await control.pause(self.store, self.launcher.registration, execution, reason=reason)
+
+    async def cancel(self, id: str, reason: str = "") -> bool:
+        """Stop an execution for good, wherever it runs; see `fleet.cancelling.cancel`."""
+        return await self.launcher.cancel(await self.store.get_execution(id), reason=reason)
+
+    async def retry(self, id: str, *, from_step: str | None = None) -> list[str]:
+        """Make a failed or cancelled execution ready again; see `fleet.retrying.retry`.
+
+        `resume` runs it here.
+        """
+        return await retry(self.store, await self.store.get_execution(id), from_step=from_step)
+
+    async def fork(
+        self,
+        id: str,
+        *,
+        at: str | None = None,
+        input: Mapping[str, Any] | None = None,
+        new_id: str | None = None,
+    ) -> Execution:
+        """A new execution with the results of another one before step `at`; see `fleet.forking.fork`."""
+        encoded = None if input is None else codec.encode(dict(input), what="input")
+        return await fork(self.store, await self.store.get_execution(id), at=at, input=encoded, id=new_id)
 
     async def outcome(self, running: Running | Execution) -> Outcome:
         """Wait for the end of an execution."""
@@ -194,5 +226,8 @@ class Orchestrator:
             from holdfast.programs import workflow_in
             from holdfast.workflows.python_program import program_of
 
-            return program_of(workflow_in(sys.modules[module], name, module))
+            found = workflow_in(sys.modules[module], name, module)
+            wanted = found if version is None else found.beside(version)
+            if wanted is not None:
+                return program_of(wanted)
         return await find_program(self.store, name, version, asking, self._executor)

@@ -109,7 +109,8 @@ def _stored_workflow(stored: StoredDefinition) -> Workflow[Any, Any]:
     loaded = sys.modules.get(module)
     if loaded is None or getattr(loaded, "__file__", None) != path:
         loaded = _load_file(Path(str(path))) if path else _import(module)
-    return workflow_in(loaded, stored.name, str(path or module))
+    found = workflow_in(loaded, stored.name, str(path or module))
+    return found.beside(stored.version) or found
 
 
 def python_workflow(target: str, folder: Path) -> Workflow[Any, Any]:
@@ -122,23 +123,35 @@ def python_workflow(target: str, folder: Path) -> Workflow[Any, Any]:
         raise WorkflowNotFound(
             f"{target!r} names no workflow", where=target, fix="write FILE.yaml, FILE.py:NAME or MODULE:NAME"
         )
+    return workflow_in(python_module(place, folder), name, place)
+
+
+def python_module(place: str, folder: Path) -> ModuleType:
+    """The module that `hello.py` or `package.module` names, loaded; a file may import its neighbours.
+
+    Raises `WorkflowNotFound` for a missing file or module.
+    """
     if place.endswith(".py"):
-        return workflow_in(_load_file(folder / place), name, place)
+        return _load_file(folder / place)
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
-    return workflow_in(_import(place), name, place)
+    return _import(place)
 
 
 def workflow_in(module: ModuleType, name: str, place: str) -> Workflow[Any, Any]:
-    """The workflow called `name` in a loaded module, by variable or by workflow name."""
+    """The workflow called `name` in a loaded module, by variable or by workflow name.
+
+    Of several versions that share the name it is the one declared last; a variable with a name of its own
+    means the very version it holds.
+    """
     from holdfast.workflows.functions import Workflow
 
     found = getattr(module, name, None)
     if isinstance(found, Workflow):
-        return found
+        return (found.beside(None) or found) if found.name == name else found
     known = {value.name: value for value in vars(module).values() if isinstance(value, Workflow)}
     if name in known:
-        return known[name]
+        return known[name].beside(None) or known[name]
     near = difflib.get_close_matches(name, known, 1) or sorted(known)
     raise WorkflowNotFound(
         f"{place} has no workflow {name!r}",

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.config.loader import load
-from holdfast.config.schema import Config
+from holdfast.config.schema import Config, Postgresql
+from holdfast.config.urls import parse_store_url
 from holdfast.fleet.ownership import has_neighbours
 from holdfast.store.store import Store, StoreOptions
 
 if TYPE_CHECKING:
     from holdfast.store.drivers.base import Driver
+    from holdfast.store.drivers.postgresql import PostgresqlOptions
 
 
 def build_store(config: Config, *, create: bool = False) -> Store:
@@ -25,6 +28,7 @@ def build_store(config: Config, *, create: bool = False) -> Store:
         retry_backoff=storage.retry.backoff,
         migrate_lock_timeout=storage.migrations.lock_timeout,
         migrations_folder=storage.migrations.dir,
+        hints=storage.hints,
     )
     driver = _postgresql(config) if storage.type == "postgresql" else _sqlite(config, create=create)
     return Store(driver, options, place=str(storage.url))
@@ -64,28 +68,48 @@ def _postgresql(config: Config) -> Driver:
 
     storage = config.storage
     server = storage.postgresql
-    return PostgresqlDriver(
-        PostgresqlOptions(
-            host=server.host,
-            port=server.port,
-            database=server.database,
-            user=server.username,
-            password=server.password.reveal() if server.password else None,
-            schema=server.schema,
-            pool_min=server.pool.min,
-            pool_max=server.pool.max,
-            acquire_timeout=server.pool.acquire_timeout,
-            idle_timeout=server.pool.idle_timeout,
-            max_lifetime=server.pool.max_lifetime,
-            connect_timeout=server.connect_timeout,
-            statement_timeout=storage.statement_timeout,
-            tls=TlsOptions(
-                mode=TlsMode(server.ssl.mode_for(server.host)),
-                ca=server.ssl.ca,
-                cert=server.ssl.cert,
-                key=server.ssl.key,
-            ),
-        )
+    options = PostgresqlOptions(
+        host=server.host,
+        port=server.port,
+        database=server.database,
+        user=server.username,
+        password=server.password.reveal() if server.password else None,
+        schema=server.schema,
+        pool_min=server.pool.min,
+        pool_max=server.pool.max,
+        acquire_timeout=server.pool.acquire_timeout,
+        idle_timeout=server.pool.idle_timeout,
+        max_lifetime=server.pool.max_lifetime,
+        connect_timeout=server.connect_timeout,
+        statement_timeout=storage.statement_timeout,
+        tls=TlsOptions(
+            mode=TlsMode(server.ssl.mode_for(server.host)),
+            ca=server.ssl.ca,
+            cert=server.ssl.cert,
+            key=server.ssl.key,
+        ),
+    )
+    return PostgresqlDriver(replace(options, direct=_direct(server, options)))
+
+
+def _direct(server: Postgresql, options: PostgresqlOptions) -> PostgresqlOptions | None:
+    """The way around a pooler; what its URL leaves out is the default, as for every URL."""
+    from holdfast.store.drivers.postgresql_tls import TlsMode
+
+    if server.direct_url is None:
+        return None
+    parts = parse_store_url(server.direct_url.reveal())
+    given = {path.removeprefix("storage.postgresql."): text for path, text in parts.items()}
+    host = given.get("host", Postgresql().host)
+    files = {name: Path(given[f"ssl.{name}"]) for name in ("ca", "cert", "key") if f"ssl.{name}" in given}
+    return replace(
+        options,
+        host=host,
+        port=int(given.get("port", Postgresql().port)),
+        database=given.get("database", Postgresql().database),
+        user=given.get("username", Postgresql().username),
+        password=given.get("password"),
+        tls=replace(options.tls, mode=TlsMode(given.get("ssl.mode") or server.ssl.mode_for(host)), **files),
     )
 
 

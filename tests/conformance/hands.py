@@ -94,8 +94,8 @@ def new_entry(
     """The entry that starts the execution of `holding`."""
     key, path = parent or (None, None)
     new = NewExecution(
-        holding.key, holding.tenant, holding.id, "proof", "1", b"d" * 32, b"f" * 16, "running", "local", 0,
-        owner, holding.epoch, key, path, (), "api", None,
+        holding.key, holding.tenant, holding.id, "proof", "1", b"d" * 32, b"f" * 16, "running", "local", "io",
+        0, None, owner, holding.epoch, key, path,
     )  # fmt: skip
     return Entry(holding, EventType.EXECUTION_STARTED, create=new)
 
@@ -112,7 +112,7 @@ async def begin_like(store: Store, model: Any, id: str = "x") -> ExecutionKey:
     holding = Holding(new_key(), id, store.tenant, epoch=1)
     new = NewExecution(
         holding.key, store.tenant, id, model.workflow, model.version, model.definition, model.fingerprint,
-        "running", model.queue, 0, BootId(secrets.token_bytes(16)), 1, None, None, (), "api", None,
+        "running", model.queue, "io", 0, None, BootId(secrets.token_bytes(16)), 1,
     )  # fmt: skip
     placed = Placed(codec.encode({}), None, None)
     await store.journal.append(Entry(holding, EventType.EXECUTION_STARTED, payload=placed, create=new))

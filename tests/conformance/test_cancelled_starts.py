@@ -65,7 +65,7 @@ async def test_a_child_whose_parent_is_cancelled_while_it_starts_ends_with_it(st
 
         async def stopped() -> bool:
             assert program.app._launcher is not None
-            return any(running.task.cancelling() for running in program.app._launcher._running.values())
+            return any(running.task.cancelling() for running in program.app._launcher.runs._running.values())
 
         await until(stopped, "the owner never heard of its cancellation")
         for _ in range(5):

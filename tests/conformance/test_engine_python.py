@@ -862,26 +862,6 @@ async def test_cancel_reaches_a_running_child(url: str) -> None:
         assert (await bench.app.store.get_execution("p.child")).status is ExecutionStatus.CANCELLED
 
 
-async def test_a_child_takes_no_options_and_start_is_refused_inside(url: str) -> None:
-    def make(app: hf.App) -> Any:
-        @app.workflow
-        async def child() -> None: ...
-
-        @app.workflow
-        async def work(how: str) -> str:
-            try:
-                await (child.options(id="mine")() if how == "options" else child.start())
-            except InvalidArgument as error:
-                return error.cause
-            return "accepted"
-
-        return work
-
-    async with opened(url, make) as (_, work):
-        assert "follow from its parent" in await work("options")
-        assert "inside a workflow" in await work("start")
-
-
 # Changed code.
 
 
@@ -1249,7 +1229,7 @@ async def test_a_run_that_could_not_hand_back_is_taken_up_by_the_same_process(ur
             return "waiting" in ran
 
         await until(waiting)
-        (holding,) = bench.launcher._held.values()
+        (holding,) = bench.launcher.runs._held.values()
         holding.lose(StoreUnavailable("the store stayed out of reach"))
         with pytest.raises(StoreUnavailable):
             await handle

@@ -10,10 +10,13 @@ import pytest
 
 import holdfast as hf
 from holdfast.errors import ExecutionFailed, IdTaken, LeaseLost, StoreUnavailable
+from holdfast.events.cursors import BEGINNING
+from holdfast.events.streams import StreamEvent, Streams
 from holdfast.fleet.ownership import Registration
 from holdfast.records.executions import ExecutionStatus
+from holdfast.store import codec
 from holdfast.store.drivers.base import Answer
-from tests.conformance.hands import begin, begin_like, hand, result, rows, take_over
+from tests.conformance.hands import begin, begin_like, hand, plant, result, rows, take_over, until
 
 pytestmark = pytest.mark.anyio
 
@@ -159,3 +162,42 @@ async def test_known_kw10_a_huge_error_is_kept_short(shared_url: str) -> None:
         sizes = await rows(app.store, "SELECT max(length(payload)) FROM {events}")
         assert sizes[0][0] <= 8192
         assert (await rows(app.store, "SELECT count(*) FROM {payloads}"))[0][0] == 0
+
+
+@pytest.mark.parametrize("with_mark", [True, False])
+async def test_known_kq8_a_reader_skips_nothing_that_commits_late(
+    fresh_postgres: str, with_mark: bool
+) -> None:
+    """Numbers come before the commit: a reader that saw the later one must not be past the earlier."""
+    async with hand(fresh_postgres) as writer, hand(fresh_postgres) as late, asyncio.timeout(20):
+        if not with_mark:
+            plant(writer, "streams.follow", "AND xid < pg_snapshot_xmin(pg_current_snapshot())", "")
+        slow, streams = Streams(late), Streams(writer)
+        await streams.append("a", [("made", 0)])
+        await streams.append("b", [("made", 0)])
+        seen: list[StreamEvent] = []
+        cursor = BEGINNING
+
+        async def read_on() -> None:
+            nonlocal cursor
+            while page := await streams.page(after=cursor):
+                seen.extend(page)
+                cursor = page[-1].cursor
+
+        await read_on()
+        async with late.transaction() as transaction:
+            await transaction.fetch("streams.lock", late.tenant, "a")
+            await transaction.fetch("streams.insert", late.tenant, "a", 2, "late", codec.encode(1))
+            await streams.append("b", [("early", 1)])
+            await read_on()  # the other's transaction began first and is still open
+            await transaction.fetch("streams.advance", late.tenant, "a", 2)
+        await slow.append("a", [("last", 2)])
+
+        async def all_read() -> bool:
+            await read_on()  # another database's open transaction may hold the mark back for a moment
+            return seen[-1:] != [] and {("a", 3), ("b", 2)} <= {(event.stream, event.seq) for event in seen}
+
+        await until(all_read, "the reader never came to the end")
+        numbers = [event.seq for event in seen if event.stream == "a"]
+        assert numbers == ([1, 2, 3] if with_mark else [1, 3])  # without it the late one is never seen
+        assert [event.seq for event in seen if event.stream == "b"] == [1, 2]

@@ -25,8 +25,8 @@ from holdfast.errors import (
     OwnedElsewhere,
     TooManyRecoveries,
 )
-from holdfast.fleet.launcher import MAX_RECOVERIES
 from holdfast.fleet.ownership import Life, Registration, claim, look_at
+from holdfast.fleet.taking import MAX_RECOVERIES
 from holdfast.records.executions import BootId, ExecutionKey, ExecutionStatus
 from holdfast.store.drivers.base import Answer
 from holdfast.store.store import Store

@@ -61,7 +61,7 @@ PLANS = [
     ("executions.get", ("default", "id-7"), "(tenant_id=? AND id=?)"),
     ("executions.by_prefix", ("default", "id-7"), "(tenant_id=? AND id>? AND id<?)"),
     ("executions.unfinished_twins", ("default", b"\0"), "executions_unfinished (tenant_id=? AND"),
-    ("executions.unfinished_children", (KEY,), "INDEX executions_children (parent=?)"),
+    ("control.unfinished_children", (KEY,), "INDEX executions_children (parent=?)"),
     ("executions.wakes", ("[]",), "(key=?)"),
     ("inbox.read", (KEY,), "(execution=?)"),
 ]  # fmt: skip
@@ -137,7 +137,7 @@ async def test_postgresql_searches_by_an_index_in_one_partition(
     for name, values, index in (
         ("executions.get", ("default", "id-7"), "executions_tenant_id_id_key"),
         ("executions.unfinished_twins", ("default", b"\0\0\0\x0a"), "executions_unfinished"),
-        ("executions.unfinished_children", (key,), "executions_children"),
+        ("control.unfinished_children", (key,), "executions_children"),
         ("executions.by_key", (key,), "executions_pkey"),
         ("executions.wakes", ([key],), "executions_pkey"),
     ):

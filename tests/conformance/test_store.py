@@ -72,9 +72,9 @@ async def put(store: Store, id: str, **fields: Any) -> ExecutionKey:
     holding = Holding(key, id, store.tenant, epoch=1)
     new = NewExecution(
         key, store.tenant, id, fields.pop("workflow", "report"), "1", b"d" * 16,
-        fields.pop("mark", b"f" * 16), "running", fields.pop("queue", "local"), 0, b"o" * 16, 1,
-        parent, "step" if parent else None,
-        fields.pop("tags", ()), "cli", fields.pop("started_by", None),
+        fields.pop("mark", b"f" * 16), "running", fields.pop("queue", "local"), "io", 0, None, b"o" * 16, 1,
+        parent=parent, parent_path="step" if parent else None,
+        tags=fields.pop("tags", ()), trigger_source="cli", started_by=fields.pop("started_by", None),
     )  # fmt: skip
     await store.journal.append(Entry(holding, EventType.EXECUTION_STARTED, create=new))
     if status != "running":

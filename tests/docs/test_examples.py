@@ -89,6 +89,44 @@ def test_the_demonstration_is_able_to_fail() -> None:
     assert conclude(at_kill, at_end, ["c"], 7) == 1
 
 
+def test_the_fleet_loses_nothing_when_a_worker_is_killed(tmp_path: Path, postgres_url: str) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "fleet" / "run.py", "--url", postgres_url],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout
+    told = "…\n30 orders completed, with 120 results of 120 steps\n…\n0 repeated …\n0 lost …\n…"
+    assert fits(f"{told}\nNothing was lost, and nothing that was recorded was done again.", done.stdout), (
+        done.stdout
+    )
+
+
+def test_the_fleet_is_able_to_fail() -> None:
+    sys.path.insert(0, str(ROOT / "examples" / "fleet"))
+    try:
+        from report import STEPS, Body, Counted
+    finally:
+        sys.path.pop(0)
+    first, *rest = ((1, step) for step in STEPS)
+
+    def counted(bodies: list[tuple[tuple[int, str], int]], results: dict[tuple[int, str], list[int]]) -> str:
+        return " ".join(Counted(1, results, [Body(*each) for each in bodies], killed=7).problems(1))
+
+    all_by_8 = {step: [8] for step in (first, *rest)}
+    began = [(first, 7), (first, 8), *((step, 8) for step in rest)]
+    assert counted(began, all_by_8) == "", "worker 7 was killed in the first step"
+    assert "repeated: order 1 reserve" in counted(began, {**all_by_8, first: [7]})
+    assert "recorded twice: order 1 reserve" in counted(began, {**all_by_8, first: [7, 8]})
+    assert "lost: order 1 reserve" in counted(began, {step: [8] for step in rest})
+    assert "recorded without a body: order 1 reserve" in counted(began[2:], all_by_8)
+    assert "begun by a live worker and not recorded" in counted([*began, (first, 9)], all_by_8)
+    assert "1 orders did not complete" in " ".join(Counted(0, all_by_8, [], 7).problems(1))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in links(page):

@@ -234,7 +234,7 @@ def test_init_writes_a_project_once(holdfast: Shell) -> None:
     assert (holdfast.folder / store).stat().st_mode & 0o777 == 0o600
     written = {name: data for name, data in holdfast.files().items() if not name.startswith(".holdfast/")}
     assert set(written) == {"holdfast.yaml", ".env.example", ".gitignore", "hello.yaml", "hello.py"}
-    assert b"url:" not in written["holdfast.yaml"]
+    assert b"\n  url:" not in written["holdfast.yaml"]
     definition.load(holdfast.folder / "hello.yaml")
     again = holdfast.json("init", "--example")
     actions = {row["name"]: row["action"] for row in again["items"]}

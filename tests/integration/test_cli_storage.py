@@ -19,9 +19,9 @@ DROP TABLE notes;
 
 def test_a_store_is_made_checked_and_taken_back(stored: Shell) -> None:
     planned = stored.json("storage", "init", "--dry-run")
-    assert ([row["action"] for row in planned["items"]], planned["dry_run"]) == (["would apply"], True)
+    assert ([row["action"] for row in planned["items"]], planned["dry_run"]) == (["would apply"] * 2, True)
     made = stored.json("storage", "init")
-    assert [(row["version"], row["action"]) for row in made["items"]] == [(1, "applied")]
+    assert [(row["version"], row["action"]) for row in made["items"]] == [(1, "applied"), (2, "applied")]
     assert stored.json("storage", "migrate", "up")["items"] == []
     status = stored.json("storage", "migrate", "status", "--check")
     assert (status["items"][0]["state"], status["pending"]) == ("applied", 0)
@@ -37,21 +37,24 @@ def test_a_store_is_made_checked_and_taken_back(stored: Shell) -> None:
     refused = stored.problem("storage", "migrate", "down", code=4)
     assert refused["code"] == "HF2108"
     assert stored.json("storage", "migrate", "down", "--dry-run")["items"][0]["action"] == "would take back"
-    back = stored.json("storage", "migrate", "down", "-s", "1", "--allow-data-loss")
-    assert [row["action"] for row in back["items"]] == ["took back"]
-    assert stored.json("storage", "migrate", "status", "--check", code=4)["pending"] == 1
+    back = stored.json("storage", "migrate", "down", "-s", "2", "--allow-data-loss")
+    assert [row["action"] for row in back["items"]] == ["took back"] * 2
+    assert stored.json("storage", "migrate", "status", "--check", code=4)["pending"] == 2
     assert stored("executions", "list").returncode == 3
-    forth = stored.json("storage", "migrate", "to", "1", "--progress", "json")
-    assert [row["action"] for row in forth["items"]] == ["applied"]
+    forth = stored.json("storage", "migrate", "to", "2", "--progress", "json")
+    assert [row["action"] for row in forth["items"]] == ["applied"] * 2
 
 
 def test_progress_has_a_line_for_each_migration(holdfast: Shell) -> None:
     done = holdfast("storage", "migrate", "up", "--progress", "plain")
-    assert (done.returncode, done.stderr) == (0, "applying 1/1: 1 foundation\n")
+    assert (done.returncode, done.stderr) == (0, "applying 1/2: 1 foundation\napplying 2/2: 2 fleet\n")
     assert done.stdout.startswith("applied 1 foundation in ")
     again = holdfast("storage", "migrate", "to", "0", "--progress", "json")
     assert again.returncode == 0, again.stderr
-    assert json.loads(again.stderr) == {"event": "migration", "version": 1, "place": 1, "total": 1}
+    assert [json.loads(line) for line in again.stderr.splitlines()] == [
+        {"event": "migration", "version": 2, "place": 1, "total": 2},
+        {"event": "migration", "version": 1, "place": 2, "total": 2},
+    ]
 
 
 def test_migrations_of_ones_own_share_the_ledger(stored: Shell) -> None:
@@ -61,13 +64,13 @@ def test_migrations_of_ones_own_share_the_ledger(stored: Shell) -> None:
     path.write_text(OWN)
     stored.write("holdfast.yaml", "storage: {migrations: {dir: migrations}}\n")
     applied = stored.json("storage", "migrate", "up")["items"]
-    assert [row["name"] for row in applied] == ["foundation", "add_notes"]
+    assert [row["name"] for row in applied] == ["foundation", "fleet", "add_notes"]
     stored.write("one.yaml", ONE)
     assert stored("run", "one.yaml").returncode == 0
     path.write_text(OWN + "-- edited\n")
     assert stored.problem("storage", "migrate", "up", code=6)["code"] == "HF2104"
     path.write_text(OWN)
-    assert [row["name"] for row in stored.json("storage", "migrate", "to", "1")["items"]] == ["add_notes"]
+    assert [row["name"] for row in stored.json("storage", "migrate", "to", "2")["items"]] == ["add_notes"]
 
 
 def test_a_failing_migration_leaves_the_database_and_names_the_statement(stored: Shell) -> None:
@@ -82,7 +85,7 @@ def test_a_failing_migration_leaves_the_database_and_names_the_statement(stored:
     assert "INSERT INTO b" in problem["detail"]
     assert problem["where"].endswith("20260101000000_bad.sql:3")
     states = {row["name"]: row["state"] for row in stored.json("storage", "migrate", "status")["items"]}
-    assert states == {"foundation": "applied", "bad": "pending"}
+    assert states == {"foundation": "applied", "fleet": "applied", "bad": "pending"}
 
 
 @pytest.mark.parametrize("url", ["sqlite:///x.db", "postgresql://nobody@nowhere/x"])

@@ -20,12 +20,6 @@ def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "services"
 
 
-needs_server_programs = pytest.mark.skipif(
-    postgres.programs() is None,
-    reason="a server answers from elsewhere: PostgreSQL's programs are not installed here",
-)
-
-
 async def _fsync_and_user(url: str) -> tuple[str, str]:
     connection = await asyncpg.connect(url)
     try:
@@ -36,7 +30,6 @@ async def _fsync_and_user(url: str) -> tuple[str, str]:
         await connection.close()
 
 
-@needs_server_programs
 @pytest.mark.anyio
 async def test_a_private_cluster_syncs_asks_for_its_password_and_leaves_nothing(records: Path) -> None:
     programs = postgres.programs()
@@ -57,7 +50,6 @@ async def test_a_private_cluster_syncs_asks_for_its_password_and_leaves_nothing(
         await asyncpg.connect(cluster.url)
 
 
-@needs_server_programs
 @pytest.mark.anyio
 async def test_what_a_killed_run_left_is_removed_by_the_next_one(records: Path) -> None:
     start_and_die = (
@@ -84,14 +76,16 @@ def test_every_missing_service_has_one_line_with_its_remedy(
     records: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(services.VARIABLE, "private")
+    monkeypatch.delenv(services.POOLER_VARIABLE, raising=False)
     monkeypatch.setattr(postgres, "programs", lambda: None)
-    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name, **where: None)
     monkeypatch.setattr(apt, "may_install", lambda: False)
     with pytest.raises(SystemExit) as stop:
         services.run(["true"])
     assert stop.value.code == 1
-    postgresql, strace = capsys.readouterr().err.splitlines()
+    postgresql, pgbouncer, strace = capsys.readouterr().err.splitlines()
     assert postgresql.startswith("postgresql: ") and "apt-get install postgresql" in postgresql
+    assert pgbouncer.startswith("pgbouncer: ") and "apt-get install pgbouncer" in pgbouncer
     assert strace.startswith("strace: ") and "apt-get install strace" in strace
 
 

@@ -42,6 +42,11 @@ def plain(values: Mapping[str, int]) -> list[int]:
     return list(values.values())
 
 
+@app.step(cpu=True, timeout="1m")
+def crunch(number: int) -> bytes:
+    return bytes(number)
+
+
 @app.workflow
 async def report(topic: str, depth: int = 1) -> str:
     cost = await price(Order("tea", 2), currency="USD")
@@ -49,6 +54,9 @@ async def report(topic: str, depth: int = 1) -> str:
     assert_type(await slow(3), str)
     assert_type(await fetch("https://example.org"), bytes)
     assert_type(await plain({"a": 1}), list[int])
+    assert_type(await crunch(3), bytes)
+    assert_type(hf.patched("receipts"), bool)
+    hf.deprecate_patch("receipts")
     first, second = await hf.gather(slow(1), fetch("x"))
     assert_type(first, str)
     assert_type(second, bytes)
@@ -93,6 +101,8 @@ async def mistakes() -> None:
     await price("tea")  # error: arg-type
     await price(Order("tea", 1), "EUR")  # error: call-arg
     await slow("3")  # error: arg-type
+    await crunch("3")  # error: arg-type
+    hf.patched(3)  # error: arg-type
     number: int = await slow(3)  # error: assignment
     text: str = await fetch("x")  # error: assignment
     hf.gather(slow("a"), slow(2))  # error: arg-type

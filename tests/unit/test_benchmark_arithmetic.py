@@ -6,8 +6,9 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from benchmarks.catalogue import SCENARIOS, SYSTEMS
+from benchmarks.catalogue import CONTESTS, GROUPS, SCENARIOS, systems_for
 from benchmarks.plot import svg
+from benchmarks.queues import QUICK, shortened
 from benchmarks.readme import update
 from benchmarks.report import medians, table
 from benchmarks.targets import RATIOS, verdicts
@@ -74,6 +75,50 @@ def test_the_readme_block_is_replaced_and_the_rest_kept(tmp_path: Path) -> None:
 
 
 def test_every_system_is_a_module_and_every_target_a_scenario() -> None:
-    for system in SYSTEMS.values():
+    for system in (system for systems in CONTESTS.values() for system in systems.values()):
         assert importlib.util.find_spec(system.module) is not None, system.module
     assert {ratio.scenario for ratio in RATIOS} <= set(SCENARIOS)
+    assert {name for group in GROUPS.values() for name in group} <= set(SCENARIOS)
+
+
+def test_a_name_means_the_system_of_the_scenarios_contest() -> None:
+    [steps] = systems_for(SCENARIOS["steps"], ["holdfast"])
+    [queue] = systems_for(SCENARIOS["queue-0"], ["holdfast"])
+    assert (steps.module, queue.module) == (
+        "benchmarks.systems.holdfast",
+        "benchmarks.systems.holdfast_queue",
+    )
+    assert systems_for(SCENARIOS["steps"], ["pgqueuer"]) == []
+    assert [each.name for each in systems_for(SCENARIOS["idle"], ["all"])] == ["holdfast"]
+
+
+def test_a_queue_is_flat_or_it_is_not() -> None:
+    depths = [row("holdfast", value, scenario=name, concurrency=1)
+              for name, value in (("queue-0", 100.0), ("queue-100k", 80.0), ("queue-1m", 50.0))]  # fmt: skip
+    judged = {verdict.what: (verdict.measured, verdict.reached) for verdict in verdicts(depths)}
+    assert judged == {"queue-0 to queue-done sqlite: greatest / least": (2.0, False)}
+    assert [verdict.reached for verdict in verdicts(depths[:2])] == [True]
+
+
+def test_a_quick_queue_is_shorter_and_says_so() -> None:
+    quick = shortened(SCENARIOS["queue-done"])
+    assert quick.request == {
+        "scenario": "queue",
+        "waiting": 1_000_000 // QUICK,
+        "finished": 1_000_000 // QUICK,
+    }
+    assert str(QUICK) in quick.title
+    assert shortened(SCENARIOS["steps"]) is SCENARIOS["steps"]
+
+
+def test_the_readme_has_a_table_for_queues(tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text("<!-- numbers:begin -->\n<!-- numbers:end -->\n")
+    rows = [
+        row(name, value, scenario="queue-1m", concurrency=1)
+        for name, value in (("holdfast", 400.0), ("pgqueuer", 200.0))
+    ]
+    update(rows, {}, page)
+    text = page.read_text()
+    assert "| 400 | – | 2.0 × |" in text
+    assert "`python -m benchmarks queue-1m --backend sqlite --peers all`" in text

@@ -30,17 +30,26 @@ def roots(modules: set[str]) -> set[str]:
 
 def test_the_names_are_these() -> None:
     assert sorted(holdfast.__all__) == [
+        "Agent",
         "App",
+        "Approval",
+        "ApprovalExpired",
         "ExecutionCancelled",
         "ExecutionFailed",
         "Handle",
         "HoldfastError",
         "Orchestrator",
+        "SignalTimeout",
         "StepFailed",
         "Store",
+        "agent_task",
+        "approval",
+        "deprecate_patch",
         "gather",
+        "patched",
         "scope",
         "sleep",
+        "wait_signal",
     ]
     assert dir(holdfast) == sorted(holdfast.__all__)
 

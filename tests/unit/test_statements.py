@@ -22,11 +22,14 @@ NAME = re.compile(r"[a-z_]+\.[a-z_]+")
 # How each database writes a batch is its own business, and one of them has partitions.
 OWN = {
     "sqlite": {
-        "journal.fence", "journal.id_taken", "journal.insert_details", "journal.insert_event",
-        "journal.insert_execution", "journal.insert_message", "journal.insert_payload", "journal.recorded",
-        "journal.stands", "journal.take_message", "journal.transition", "journal.wake",
+        "journal.fence", "journal.free_slots", "journal.id_taken", "journal.insert_details",
+        "journal.insert_event", "journal.insert_execution", "journal.insert_message",
+        "journal.insert_payload", "journal.recorded", "journal.stands", "journal.take_message",
+        "journal.transition", "journal.wake",
     },
-    "postgresql": {"journal.append", "journal.examine", "journal.flush", "store.ensure_partitions"},
+    "postgresql": {"journal.append", "journal.examine", "journal.flush", "store.ensure_partitions",
+        "diagnosis.partitions", "diagnosis.snapshots",
+    },
 }  # fmt: skip
 
 

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from holdfast.workflows import yaml_source
 from holdfast.workflows.problems import Mark, Problem, Report
 
+LINE_BREAKS = ("\u0085", "\u2028", "\u2029")
+
 
 def load(text: bytes | str) -> tuple[Any, list[Problem]]:
     report = Report("flow.yaml")
@@ -190,5 +192,15 @@ plain = st.recursive(
 @given(plain)
 @settings(max_examples=100, deadline=2_000)
 def test_json_reads_as_the_same_value(value: object) -> None:
-    found, problems = load(json.dumps(value, ensure_ascii=False))
+    text = json.dumps(value, ensure_ascii=False)
+    for mark in LINE_BREAKS:  # breaks a line in YAML, also between quotes; JSON may escape it
+        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    found, problems = load(text)
     assert "<<" in str(value) or (found == value and not problems)
+
+
+@pytest.mark.parametrize("mark", LINE_BREAKS)
+def test_a_key_over_two_lines_is_refused(mark: str) -> None:
+    found, problems = load(json.dumps({f"a{mark}b": 1}, ensure_ascii=False))
+    assert found is None
+    assert problems

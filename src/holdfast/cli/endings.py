@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from holdfast.store import codec
 if TYPE_CHECKING:
     from holdfast.cli.context import Invocation
     from holdfast.workflows.driving import Outcome
+    from holdfast.workflows.parking import Reason
 
 FAILED = 7
 CANCELLED = 8
@@ -25,6 +27,7 @@ _CODES = {
 }
 INTERRUPTED = "interrupted"
 _STDERR_LINES = 10
+_REASONS_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,7 @@ class Ending:
     output: Any = None
     error: Mapping[str, Any] | None = None
     until: datetime | None = None
+    waits_for: tuple[Reason, ...] = ()
     saved: int = 0
     run: int = 0
     repeated: int = 0
@@ -65,6 +69,7 @@ class Ending:
             "output": self.output,
             "error": self.error,
             "until": self.until,
+            "waits_for": [reason._asdict() for reason in self.waits_for],
             "saved": self.saved,
             "run": self.run,
             "repeated": self.repeated,
@@ -84,6 +89,7 @@ def ending_of(
         output=output,
         error=outcome.error,
         until=outcome.until,
+        waits_for=outcome.waits_for,
         saved=outcome.saved,
         run=outcome.run,
         repeated=repeated,
@@ -109,7 +115,12 @@ def tell(ending: Ending, invocation: Invocation, *, resume: str) -> None:
             why = one_line(str((ending.error or {}).get("message", "")))
             lines = [f"⊘ {ending.id} was cancelled{f': {why}' if why else ''}"]
         case "waiting":
-            lines = [f"⏸ {ending.id} waits {_until(ending.until)}{counted}", f"  go on with: {resume}"]
+            lines = _waiting_lines(ending, counted, resume)
+        case "paused":
+            lines = [
+                f"⏸ {ending.id} is paused{counted}",
+                f"  go on with: holdfast executions resume {ending.id}",
+            ]
         case _:
             after = f" after {took}" if ending.seconds else ""
             lines = [f"⏸ {ending.id} was stopped{after}; what is done is saved", f"  resume with: {resume}"]
@@ -127,6 +138,25 @@ def _styled(line: str, invocation: Invocation) -> str:
 def _counts(ending: Ending) -> str:
     saved = counted(ending.saved, "step", "steps")
     return f"{saved} saved before, {ending.run:,} run, {ending.repeated:,} repeated"
+
+
+def _waiting_lines(ending: Ending, counts: str, resume: str) -> list[str]:
+    reasons = [reason for reason in ending.waits_for if reason.kind != "timer"]
+    if not reasons:
+        return [f"⏸ {ending.id} waits {_until(ending.until)}{counts}", f"  go on with: {resume}"]
+    names = ", ".join(one_line(str(reason)) for reason in reasons[:_REASONS_SHOWN])
+    more = f" and {len(reasons) - _REASONS_SHOWN} more" if len(reasons) > _REASONS_SHOWN else ""
+    saved = counted(ending.saved + ending.run, "step", "steps")
+    lines = [f"⏸ {ending.id} waiting for {names}{more}   ({saved} saved, resume any time)"]
+    answers = {"signal": "holdfast signals send", "approval": "holdfast approvals approve"}
+    if ending.until is not None:
+        lines.append(f"  at most {_until(ending.until)}")
+    lines += [
+        f"  answer with: {answers[reason.kind]} {shlex.quote(reason.name)}"
+        for reason in reasons[:_REASONS_SHOWN]
+        if reason.kind in answers
+    ]
+    return [*lines, f"  go on with: {resume}"]
 
 
 def _until(until: datetime | None) -> str:

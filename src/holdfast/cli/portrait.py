@@ -15,7 +15,7 @@ from holdfast.cli.output import one_line, seconds_text
 from holdfast.cli.reading import execution_record
 from holdfast.events.log import EventLog
 from holdfast.events.steps import read_steps
-from holdfast.fleet.ends import read_outcome
+from holdfast.fleet.ends import read_outcome, read_waits
 from holdfast.fleet.ownership import is_abandoned
 from holdfast.records.executions import Execution, ExecutionStatus, Step, StepStatus
 
@@ -77,6 +77,7 @@ class Portrait:
             "input": self.input,
             "output": self.ending.output,
             "error": self.ending.error,
+            "waits_for": [reason._asdict() for reason in self.ending.waits_for],
             "steps": counts,
             "next": self.way_on,
         }
@@ -92,6 +93,8 @@ async def read_portrait(store: Store, id: str) -> Portrait:
     if execution.status.is_final:
         outcome = await read_outcome(store, execution.key)
         ending = ending_of(execution.id, execution.workflow, outcome, seconds=0.0)
+    else:
+        ending = replace(ending, until=execution.due_at, waits_for=await read_waits(store, execution))
     running = execution.status is ExecutionStatus.RUNNING
     return Portrait(
         execution,
@@ -139,8 +142,10 @@ def draw(portrait: Portrait, invocation: Invocation) -> str:
 
 def _status(portrait: Portrait) -> str:
     due = portrait.execution.due_at
-    if portrait.execution.status is ExecutionStatus.WAITING and due is not None:
-        return f"waiting until {_time(due)}"
+    if portrait.execution.status is ExecutionStatus.WAITING:
+        reasons = [str(reason) for reason in portrait.ending.waits_for if reason.kind != "timer"]
+        what = f" for {one_line(', '.join(reasons))}" if reasons else ""
+        return f"waiting{what}{f' until {_time(due)}' if due is not None else ''}"
     if portrait.execution.status is ExecutionStatus.READY:
         return "ready (was interrupted; nobody runs it)"
     if portrait.abandoned:

@@ -9,7 +9,7 @@ from holdfast.cli.loop import until_stopped
 
 if TYPE_CHECKING:
     from holdfast.cli.context import Invocation
-    from holdfast.records.executions import Execution
+    from holdfast.records.executions import Execution, ExecutionKey
     from holdfast.store.store import Store
 
 T = TypeVar("T")
@@ -31,6 +31,22 @@ def with_store(invocation: Invocation, work: Callable[[Store], Awaitable[T]], *,
             return await work(store)
 
     return until_stopped(run)
+
+
+def cursor_key(cursor: str) -> ExecutionKey:
+    """The key behind a `next_cursor`; `InvalidUsage` for anything else."""
+    from holdfast.errors import InvalidUsage
+    from holdfast.records.executions import ExecutionKey
+
+    try:
+        key = bytes.fromhex(cursor)
+    except ValueError:
+        key = b""
+    if len(key) != 16:
+        raise InvalidUsage(
+            f"{cursor[:40]!r} is not a cursor", where="--after", fix="pass the next_cursor of an earlier page"
+        )
+    return ExecutionKey(key)
 
 
 def execution_record(execution: Execution) -> dict[str, Any]:

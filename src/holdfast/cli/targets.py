@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, Any, TextIO, Union, get_args, get_origin
 from holdfast.errors import HoldfastError, InvalidDefinition, InvalidInput, InvalidUsage
 
 if TYPE_CHECKING:
+    from holdfast.records.workflows import StoredDefinition
+    from holdfast.workflows.definition import Definition
     from holdfast.workflows.functions import Workflow
     from holdfast.workflows.program import Program
 
@@ -47,19 +50,26 @@ def load_python(target: str, folder: Path) -> Workflow[Any, Any]:
     """The workflow that `FILE.py:NAME` or `MODULE:NAME` means; `InvalidDefinition` if it does not load."""
     from holdfast.programs import python_workflow
 
-    try:
+    with loading(target.rpartition(":")[0]):
         return python_workflow(target, folder.absolute())
+
+
+@contextmanager
+def loading(source: str) -> Iterator[None]:
+    """What the code in `source` raises while it is imported becomes an `InvalidDefinition` with its line."""
+    try:
+        yield
     except HoldfastError:
         raise
     except Exception as error:
-        place = target.rpartition(":")[0]
+        place = source
         if isinstance(error, SyntaxError) and error.filename:
             place = f"{error.filename}:{error.lineno}"
         else:
             frames = traceback.extract_tb(error.__traceback__)
             place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else place
         raise InvalidDefinition(
-            f"{target.rpartition(':')[0]} does not load: {type(error).__name__}: {error}",
+            f"{source} does not load: {type(error).__name__}: {error}",
             where=place,
             fix="correct the code; -vv shows the traceback",
         ) from error
@@ -96,25 +106,53 @@ def read_input(option: str | None, stdin: TextIO, folder: Path) -> dict[str, Any
 
 def _yaml(path: Path, shown: str, words: Sequence[str], given: Mapping[str, Any]) -> Target:
     from holdfast.programs import yaml_program
-    from holdfast.store import codec
     from holdfast.workflows.definition import load
 
     definition = load(path)
+    encoded = _yaml_input(definition, f"run {shown}", words, given)
+    definition.prepare()
+    return Target(yaml_program(definition), encoded)
+
+
+def _yaml_input(definition: Definition, shown: str, words: Sequence[str], given: Mapping[str, Any]) -> bytes:
+    from holdfast.store import codec
+
     properties = (definition.inputs or {}).get("properties", {})
+    values = _named_values(words, given, shown, properties)
+    return codec.encode(definition.check_input(values), what="input")
+
+
+def _named_values(
+    words: Sequence[str], given: Mapping[str, Any], shown: str, properties: Mapping[str, Any]
+) -> dict[str, Any]:
     values = dict(given)
     for word in words:
         name, equals, text = word.partition("=")
         if not equals:
             raise InvalidUsage(
                 f"{word!r} is no input",
-                where=f"run {shown}",
+                where=shown,
                 fix="write inputs as name=value, or --input JSON",
             )
         schema = properties.get(name)
         values[name] = _by_schema(name, text, schema if isinstance(schema, dict) else {})
-    checked = definition.check_input(values)
-    definition.prepare()
-    return Target(yaml_program(definition), codec.encode(checked, what="input"))
+    return values
+
+
+def stored_input(
+    stored: StoredDefinition, shown: str, words: Sequence[str], given: Mapping[str, Any]
+) -> bytes:
+    """The encoded input of a workflow that is known by what the store keeps of it.
+
+    A YAML definition checks it. Of a Python workflow the code is not here: its words are JSON or text.
+    """
+    from holdfast.store import codec
+
+    if stored.kind == "yaml":
+        from holdfast.workflows.definition import from_document
+
+        return _yaml_input(from_document(stored.document), shown, words, given)
+    return codec.encode(_named_values(words, given, shown, {}), what="input")
 
 
 def _by_schema(name: str, text: str, schema: Mapping[str, Any]) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from holdfast.config.schema import Config, TlsMode, is_local
 from holdfast.config.sources import Findings, Layer, Notice, Origin
+from holdfast.config.urls import DIRECT_URL, parse_store_url
+from holdfast.errors import InvalidArgument
 
 _PG = "storage.postgresql"
 _ALWAYS_WARN: tuple[TlsMode, ...] = ("disable", "require", "verify-ca")
@@ -13,6 +15,7 @@ def check(config: Config, chosen: Layer, findings: Findings) -> None:
     """Add the problems and notices of the whole `config`, which was read from the entries in `chosen`."""
     _check_pool(config, chosen, findings)
     _check_certificates(config, chosen, findings)
+    _check_direct_url(config, chosen, findings)
     if config.storage.type == "postgresql":
         _check_tls(config, chosen, findings)
     else:
@@ -47,6 +50,22 @@ def _check_certificates(config: Config, chosen: Layer, findings: Findings) -> No
         findings.problem(
             f"ssl.{present} is set alone", chosen[f"{_PG}.ssl.{present}"], "set ssl.cert and ssl.key together"
         )
+
+
+def _check_direct_url(config: Config, chosen: Layer, findings: Findings) -> None:
+    direct = config.storage.postgresql.direct_url
+    if direct is None:
+        return
+    entry, fix = chosen[DIRECT_URL], "write postgresql://USER@HOST:PORT/DATABASE of the server itself"
+    try:
+        parts = parse_store_url(direct.reveal())
+    except InvalidArgument as error:
+        findings.problem(f"{DIRECT_URL}: {error.cause}", entry, error.fix)
+        return
+    if parts["storage.type"] != "postgresql":
+        findings.problem(f"{DIRECT_URL} is not a PostgreSQL URL", entry, fix)
+    elif f"{_PG}.schema" in parts:
+        findings.problem(f"{DIRECT_URL} names a schema", entry, f"set {_PG}.schema, which holds for both")
 
 
 def _check_tls(config: Config, chosen: Layer, findings: Findings) -> None:

@@ -16,6 +16,7 @@ from holdfast.config.secrets import Secret, SecretUrl
 from holdfast.durations import format_duration, parse_duration
 from holdfast.errors import InvalidArgument
 
+_NAME_BYTES_MAX = 255
 _BOOLEANS = {
     "true": True,
     "yes": True,
@@ -47,6 +48,8 @@ def show(rule: Rule, value: Any) -> Any:
         return format_duration(value)
     if isinstance(value, Path | Secret):
         return str(value)
+    if rule.kind == "names":
+        return ", ".join(value)
     return f"{value:04o}" if rule.kind == "mode" else value
 
 
@@ -106,6 +109,23 @@ def _mode(rule: Rule, text: str) -> int:
     return value
 
 
+def _names(rule: Rule, text: str) -> tuple[str, ...]:
+    found = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not found:
+        raise InvalidArgument("it names nothing", fix="write one name, or several with commas")
+    for name in found:
+        if rule.choices and name not in rule.choices:
+            raise InvalidArgument(
+                f"{name!r} is not one of the choices", fix=f"write {', '.join(rule.choices)}"
+            )
+        if not (name.isprintable() and len(name.encode()) <= _NAME_BYTES_MAX):
+            raise InvalidArgument(
+                f"{name[:60]!r} can not be a name",
+                fix=f"use 1 to {_NAME_BYTES_MAX} bytes of printable text",
+            )
+    return found
+
+
 _READERS: Mapping[str, Callable[[Rule, str], Any]] = {
     "text": lambda rule, text: text,
     "secret": lambda rule, text: Secret(text),
@@ -114,4 +134,5 @@ _READERS: Mapping[str, Callable[[Rule, str], Any]] = {
     "integer": _integer,
     "choice": _choice,
     "mode": _mode,
+    "names": _names,
 }

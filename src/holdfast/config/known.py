@@ -49,7 +49,7 @@ FIXED = {
 
 _LATER = """
 storage: slow_query
-storage.postgresql: primary replicas read_preference balance max_lag direct_url
+storage.postgresql: primary replicas read_preference balance max_lag
 storage.mysql: host port database username password schema pool ssl primary replicas read_preference max_lag
 storage.file: base_path format compress
 storage.partitioning: enabled by ahead tables
@@ -65,7 +65,6 @@ breakers: failures timeout
 vectors: enabled backend url path hnsw optimizer collections
 backup: enabled path full incremental retention remote compression encryption verify alerts
 scheduler: enabled timezone tick catch_up
-worker: queues concurrency drain_timeout
 server: host port base_path tokens cors read_only
 health: interval failure_threshold
 logging: format

@@ -34,7 +34,7 @@ from holdfast.config.sources import (
     read_dotenv,
     read_variables,
 )
-from holdfast.config.urls import IDENTITY, format_store_url, parse_store_url
+from holdfast.config.urls import DIRECT_URL, IDENTITY, format_store_url, parse_store_url
 from holdfast.errors import InvalidArgument, InvalidConfiguration, SettingUnavailable
 
 FILES = ("holdfast.yaml", "holdfast.config.yaml", "config.yaml")
@@ -196,7 +196,7 @@ def _merge(layers: list[Layer], findings: Findings) -> Layer:
     chosen: Layer = {}
     for layer in reversed(layers):
         if _URL in layer:
-            for path in IDENTITY:
+            for path in (*IDENTITY, DIRECT_URL):
                 chosen.pop(path, None)
             layer = _spread(layer, findings)
         elif layer.keys() & {*IDENTITY}:

@@ -20,7 +20,7 @@ from holdfast.config.secrets import Secret, SecretUrl
 
 StorageType = Literal["sqlite", "postgresql", "memory"]
 TlsMode = Literal["disable", "require", "verify-ca", "verify-full"]
-Kind = Literal["text", "integer", "boolean", "duration", "path", "choice", "secret", "url", "mode"]
+Kind = Literal["text", "integer", "boolean", "duration", "path", "choice", "secret", "url", "mode", "names"]
 
 _MOMENT = timedelta(milliseconds=1)
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", ""})
@@ -114,6 +114,11 @@ class Postgresql:
     pool: Pool = field(default_factory=Pool)
     ssl: Tls = field(default_factory=Tls)
     connect_timeout: timedelta = _duration(timedelta(seconds=30), "give up connecting after this long")
+    direct_url: SecretUrl | None = _setting(
+        None,
+        "url",
+        "the server itself, when the address above is a pooler in transaction mode",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +176,9 @@ class Storage:
     postgresql: Postgresql = field(default_factory=Postgresql)
     sqlite: Sqlite = field(default_factory=Sqlite)
     statement_timeout: timedelta = _duration(timedelta(seconds=30), "cancel a statement after this long")
+    hints: bool = _setting(
+        True, "boolean", "hear of other processes' changes at once; false: by polling alone"
+    )
     retry: Retry = field(default_factory=Retry)
     migrations: Migrations = field(default_factory=Migrations)
 
@@ -203,10 +211,24 @@ class Logging:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """How a process holds the executions it runs."""
+    """How a process holds the executions it runs, and what `holdfast worker` serves."""
 
     lease: timedelta = _duration(
         timedelta(seconds=30), "others may take over after this long without a sign", low=timedelta(seconds=1)
+    )
+    queues: tuple[str, ...] = _setting(("default",), "names", "queues that a worker serves")
+    classes: tuple[str, ...] = _setting(
+        ("cpu", "io", "gpu"),
+        "names",
+        "classes of executions that a worker serves",
+        choices=("cpu", "io", "gpu"),
+    )
+    concurrency: int = _setting(10, "integer", "executions that a worker runs at once", low=1, high=10_000)
+    drain_timeout: timedelta = _duration(
+        timedelta(seconds=30), "time to finish after SIGTERM; the rest is handed back", low=timedelta(0)
+    )
+    poll: timedelta = _duration(
+        timedelta(seconds=2), "how often an idle worker looks for work, about", low=timedelta(milliseconds=50)
     )
 
 

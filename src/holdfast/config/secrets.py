@@ -11,7 +11,7 @@ import re
 from typing import NoReturn
 
 HIDDEN = "***"
-_SECRET_WORDS = "password|passwd|pwd|sslpassword|token|secret|api_?key"
+_SECRET_WORDS = "password|passwd|pwd|sslpassword|token|secret|api_?key|direct_url"
 # Greedy up to the last `@`: a password with an unescaped `@`, `/` or `#` must not be shown in part.
 _USERINFO = re.compile(r"(://[^\s/?#:@]*):[^\s]*@")
 _PARAMETER = re.compile(rf"(?i)\b({_SECRET_WORDS})=[^\s&;]+")

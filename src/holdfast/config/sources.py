@@ -309,13 +309,21 @@ class FileReader:
             fix = f"did you mean {meant}?" if meant else "see `holdfast config show` for the names"
             self._problem(f"the key {spelled} is unknown", spelled, line, fix, meant)
             return
-        text = "" if key.meaning == "later" else self.text(node, spelled)
+        text = "" if key.meaning == "later" else self._value(node, key, spelled)
         if text is None or (text == "" and key.meaning != "later"):
             return
         named = "" if spelled == key.path else spelled
         shown = ", ".join(part for part in (f"profile {profile}" if profile else "", named) if part)
         origin = Origin("profile" if profile else "file", shown, f"{self._name}:{line}")
         _accept(layer, key, Entry(key.path, text, origin, key.native, self._base), self._findings)
+
+    def _value(self, node: yaml_lines.Node, key: Key, spelled: str) -> str | None:
+        """The text of one setting; names may be a list."""
+        takes_list = key.path in SETTINGS and SETTINGS[key.path].rule.kind == "names"
+        if not (takes_list and isinstance(node, yaml_lines.Sequence)):
+            return self.text(node, spelled)
+        texts = [self.text(item, spelled) for item in node.items]
+        return ",".join(text for text in texts if text) or ","  # an empty list is not the default
 
     def _problem(self, message: str, key: str, line: int, fix: str, meant: str | None = None) -> None:
         self._findings.problems.append(Problem(message, f"{self._name}:{line}", key, fix, meant))

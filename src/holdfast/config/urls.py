@@ -22,6 +22,9 @@ IDENTITY = (
 )
 """The settings that together say which store is meant; a URL sets or clears all of them."""
 
+DIRECT_URL = f"{_PG}.direct_url"
+"""A second way to the same server; a URL of a stronger source clears it too."""
+
 _SCHEMES = {
     "sqlite": "sqlite",
     "postgresql": "postgresql",
@@ -38,6 +41,7 @@ _PARAMETERS = {
     "sslkey": f"{_PG}.ssl.key",
     "connect_timeout": f"{_PG}.connect_timeout",
     "schema": f"{_PG}.schema",
+    "direct_url": DIRECT_URL,
 }
 _FORMS = "write sqlite:///PATH, postgresql://USER@HOST/DATABASE or memory://"
 

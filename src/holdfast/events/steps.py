@@ -10,6 +10,7 @@ from typing import Any
 from holdfast.events.log import PAGE_MAX, value_of
 from holdfast.records.events import EventType
 from holdfast.records.executions import Execution, Step, StepStatus
+from holdfast.store import codec
 from holdfast.store.drivers.base import Row
 from holdfast.store.rows import lasting, moment
 from holdfast.store.store import Store
@@ -52,6 +53,8 @@ class _Draft:
             self.started_at = at if timer or spent is None else at - spent
         if kind is not EventType.STEP_STARTED:
             self.duration = spent if spent is not None else self.duration
+        if kind is EventType.SIGNAL_RECEIVED:
+            self.duration = at - self.started_at  # the length of its timer was what it could have waited
         if self.status not in _UNFINISHED:
             self.finished_at = at
         failed = kind in (EventType.ATTEMPT_FAILED, EventType.STEP_FAILED, EventType.CHILD_FAILED)
@@ -82,12 +85,15 @@ class _Draft:
 
 async def read_steps(store: Store, execution: Execution, *, values: bool = True) -> list[Step]:
     """The steps in the order of their first events; without `values`, inputs and outputs stay behind."""
-    drafts: dict[str, _Draft] = {}
+    drafts: dict[str, _Draft] = {}  # what a retry has taken back is not shown until it is there again
     after = 0
     while rows := await store.driver.fetch("events.page", execution.key, after, PAGE_MAX):
         after = rows[-1][0]
         for row in rows:
-            if row[2] is not None and row[1] in _STATUS:
+            if row[1] == EventType.STEP_RESET:
+                for path in codec.decode(row[6], what="step.reset")["paths"]:
+                    drafts.pop(path, None)
+            elif row[2] is not None and row[1] in _STATUS:
                 draft = drafts.get(row[2])
                 if draft is None:
                     draft = drafts[row[2]] = _Draft(row[2])

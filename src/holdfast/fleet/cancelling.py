@@ -1,24 +1,30 @@
-"""Asking an execution to stop, from any process.
+"""Asking an execution to stop for good, from any process.
 
-The request is a message in the execution's inbox. A live owner reads it within about a second and ends the
-execution itself; when there is none, whoever asks takes the execution and writes its end, so that nothing
-waits for an owner that never comes. Children that have not ended go the same way.
+A live owner is told and ends the execution itself; without one, whoever asks writes the end. See `control`
+for why the two never happen both. What the execution waited for outside (signals, approvals, tasks) is
+withdrawn in the same transaction, its parent is told, and its children are asked to stop, except those that
+were detached: the wish is on disk with the end of the parent, so that none is forgotten if this process dies
+before it sees to them.
 """
 
 from __future__ import annotations
 
 import secrets
 from contextlib import suppress
+from datetime import timedelta
 
-from holdfast.errors import ExecutionNotFound, NotResumable, OwnedElsewhere
-from holdfast.fleet.ownership import Registration, claim
+from holdfast.errors import ExecutionNotFound, NotResumable
+from holdfast.fleet.control import Locked, ask, check_reason, lock, lock_outside, release, settle, write
+from holdfast.fleet.ownership import Registration
+from holdfast.fleet.signals import return_unclaimed
 from holdfast.records.events import EventType
 from holdfast.records.executions import Execution, ExecutionKey, ExecutionStatus
 from holdfast.store import codec
-from holdfast.store.drivers.base import Post, Transition
-from holdfast.store.journal import Entry
+from holdfast.store.drivers.base import Isolation, Transaction
 from holdfast.store.rows import execution_of
 from holdfast.store.store import Store
+
+ORPHANS_MAX = 100
 
 
 async def post(
@@ -29,53 +35,99 @@ async def post(
         # The execution's row is locked first, as every flush does, and only then the inbox is written.
         if not await transaction.fetch("executions.wake", key):
             return False
-        return bool(await transaction.fetch("inbox.post", key, message, kind, name, payload))
+        posted = bool(await transaction.fetch("inbox.post", key, message, kind, name, payload))
+    store.hints.message()
+    return posted
 
 
-async def cancel(store: Store, registration: Registration, execution: Execution, *, reason: str = "") -> bool:
+async def cancel(
+    store: Store,
+    registration: Registration,
+    execution: Execution,
+    *,
+    reason: str = "",
+    deadline: timedelta | None = None,
+    steal: bool = False,
+) -> bool:
     """Ask `execution` to stop. True: it is cancelled now; False: its owner was told and will end it.
 
-    Raises `NotResumable` when it has ended already.
+    The owner lets running steps clean up, until `deadline` if there is one. With `steal` it is not asked: the
+    execution is taken from it and ended here. Raises `NotResumable` when it has ended already.
     """
-    if execution.status.is_final:
-        raise NotResumable(f"execution {execution.id} has {execution.status} already", id=execution.id)
-    payload = codec.encode({"reason": reason or "cancelled by request"}, what="reason")
-    message = secrets.token_bytes(16)
-    await post(store, execution.key, "cancel", None, payload, message)
-    current = await store.execution_by_key(execution.key)
-    if current is None:
-        raise ExecutionNotFound(f"execution {execution.id} vanished while it was cancelled", id=execution.id)
-    try:
-        taken = await claim(store, registration, current)
-    except OwnedElsewhere:
-        return False
-    except NotResumable as ended:
-        return ExecutionStatus(ended.details["status"]) is ExecutionStatus.CANCELLED
-    holding = taken.holding
-    rows = await store.driver.fetch("events.last_seq", holding.key)
-    holding.next_seq = rows[0][0] + 1
-    parent = None
-    if current.parent is not None:
-        path = await store.driver.fetch("executions.parent_path", current.key)
-        parent = Post(current.parent, bytes(current.key), "child", path[0][0], None)
-    await store.journal.append(
-        Entry(
-            holding,
-            EventType.EXECUTION_CANCELLED,
-            payload=await store.journal.place(holding, payload),
-            transition=Transition(ExecutionStatus.CANCELLED, final=True),
-            take=message,
-            post=parent,
+    why: dict[str, object] = {"reason": check_reason(reason) or "cancelled by request"}
+    if deadline is not None:
+        why["deadline_s"] = deadline.total_seconds()
+    payload = codec.encode(why, what="reason")
+
+    async def act(transaction: Transaction, locked: Locked) -> bool:
+        if locked.status.is_final:
+            if locked.status is ExecutionStatus.CANCELLED and execution.status is not locked.status:
+                return True  # by somebody else, a moment ago
+            raise NotResumable(
+                f"execution {locked.id} has {locked.status} already", id=locked.id, status=str(locked.status)
+            )
+        if not (locked.is_free or steal):
+            await ask(transaction, locked.key, "cancel", payload)
+            return False
+        await _end(transaction, locked, payload)
+        return True
+
+    done = await settle(store, registration, execution, act)
+    store.hints.message()
+    if done:
+        await return_unclaimed(store, execution.key)
+        await cancel_children(store, registration, execution.key, reason=reason)
+    return done
+
+
+async def _end(transaction: Transaction, locked: Locked, payload: bytes) -> None:
+    """Write the end of an execution that this transaction holds, and all that goes with it."""
+    await release(transaction, locked, ExecutionStatus.CANCELLED)
+    await transaction.fetch("control.take_requests", locked.key)
+    await write(transaction, locked, EventType.EXECUTION_CANCELLED, payload)
+    await _withdraw(transaction, locked.key)
+    if locked.parent is not None and await transaction.fetch("executions.wake", locked.parent):
+        await transaction.fetch(
+            "inbox.post", locked.parent, bytes(locked.key), "child", locked.parent_path, None
         )
-    )
-    await cancel_children(store, registration, current.key, reason=reason)
-    return True
+    await transaction.fetch("control.wake_children", locked.key)
+    await transaction.fetch("control.ask_children", locked.key, secrets.token_bytes(16), payload)
 
 
 async def cancel_children(
     store: Store, registration: Registration, parent: ExecutionKey, *, reason: str = ""
 ) -> None:
-    """Cancel what an execution that was cancelled has left of children, and theirs."""
-    for row in await store.driver.fetch("executions.unfinished_children", parent):
+    """Cancel what an execution that was cancelled has left of children, and theirs; detached ones live."""
+    for row in await store.driver.fetch("control.unfinished_children", parent):
         with suppress(NotResumable):  # it has ended meanwhile
             await cancel(store, registration, execution_of(row), reason=reason)
+
+
+async def cancel_orphans(store: Store, registration: Registration) -> int:
+    """Cancel children of ended parents that are still there; how many. For a sweep.
+
+    They are left when the process that ended the parent died before it saw to them.
+    """
+    rows = await store.driver.fetch("control.left_behind", ORPHANS_MAX)
+    for row in rows:
+        with suppress(NotResumable):
+            await cancel(store, registration, execution_of(row), reason="its parent has ended")
+    return len(rows)
+
+
+async def withdraw(store: Store, key: ExecutionKey) -> None:
+    """Take back what an execution that has ended still asks of people, agents and senders. Safe twice."""
+
+    @store.transactional(isolation=Isolation.READ_COMMITTED)
+    async def run(transaction: Transaction) -> None:
+        await lock_outside(transaction, key)
+        with suppress(ExecutionNotFound):
+            if (await lock(transaction, key)).status.is_final:
+                await _withdraw(transaction, key)
+
+    await run()
+
+
+async def _withdraw(transaction: Transaction, key: ExecutionKey) -> None:
+    for name in ("control.withdraw_waits", "control.withdraw_approvals", "control.withdraw_tasks"):
+        await transaction.fetch(name, key)

@@ -10,6 +10,7 @@ from holdfast.records.executions import Execution, ExecutionKey, ExecutionStatus
 from holdfast.store import codec
 from holdfast.store.store import Store
 from holdfast.workflows.driving import Outcome
+from holdfast.workflows.parking import Reason
 
 POLL_S = 1.0
 
@@ -25,6 +26,18 @@ async def read_outcome(store: Store, key: ExecutionKey) -> Outcome:
         error = {"type": "cancelled", "message": str(error.get("reason", "")) or "it was cancelled"}
         return Outcome(status=ExecutionStatus.CANCELLED, error=error)
     return Outcome(status=ExecutionStatus.FAILED, error=error)
+
+
+async def read_waits(store: Store, execution: Execution) -> tuple[Reason, ...]:
+    """What a suspended execution waits for; nothing when it does not wait, or for a start that is delayed."""
+    if execution.status is not ExecutionStatus.WAITING:
+        return ()
+    rows = await store.driver.fetch("events.waits", execution.key)
+    told = codec.decode(rows[0][0], what="suspension") if rows and rows[0][0] else {}
+    reasons = told.get("waiting") if isinstance(told, dict) else None
+    if not isinstance(reasons, list):
+        return ()
+    return tuple(Reason(str(each["kind"]), str(each["name"])) for each in reasons)
 
 
 async def wait_for_end(store: Store, id: str, *, timeout_s: float | None = None) -> Execution | None:

@@ -1,56 +1,39 @@
-"""Starts executions in this process and goes on with those that others left behind.
+"""Starts executions, here or for workers, and goes on with those that others left behind.
 
 The launcher is where ownership, stored definitions and the engine meet. It knows which executions run in this
 process, so asking for one twice gives the same run.
-
-Two things reach it from outside. While it holds executions it asks about once a second whether messages came
-for them or somebody took them, for those that write nothing themselves. And when the lease has run out, it
-stops all of them, registers anew, and goes on with those that nobody else has taken.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import random
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from weakref import WeakValueDictionary
 
-from holdfast.errors import (
-    DefinitionChanged,
-    ExecutionNotFound,
-    HoldfastError,
-    IdTaken,
-    LeaseLost,
-    OwnedElsewhere,
-    RetryLater,
-    TooManyRecoveries,
-    WorkflowNotFound,
-)
-from holdfast.fleet.cancelling import cancel, cancel_children
+from holdfast.errors import DefinitionChanged, ExecutionNotFound, IdTaken, WorkflowNotFound
+from holdfast.fleet.cancelling import cancel
 from holdfast.fleet.children import ChildRuns, FindProgram
-from holdfast.fleet.ownership import Claim, Registration, claim
+from holdfast.fleet.claims import Claimed
+from holdfast.fleet.outside import OutsideRows
+from holdfast.fleet.ownership import Registration, claim
+from holdfast.fleet.runs import Runs
 from holdfast.fleet.starts import Origin, Running, fingerprint, new_key
+from holdfast.fleet.taking import note, take_up
 from holdfast.records.events import EventType
-from holdfast.records.executions import Execution, ExecutionKey, ExecutionStatus, key_text
+from holdfast.records.executions import BootId, Execution, ExecutionKey, ExecutionStatus, key_text
 from holdfast.records.workflows import StoredDefinition
-from holdfast.store import codec
-from holdfast.store.drivers.base import Answer, NewExecution, Post, Transition
+from holdfast.store.drivers.base import Answer, NewExecution
 from holdfast.store.journal import Entry, Holding
-from holdfast.store.rows import moment
+from holdfast.store.rows import execution_of, moment
 from holdfast.store.store import Store
-from holdfast.workflows.driving import Drive, Outcome, Parent
+from holdfast.workflows.driving import Parent
 from holdfast.workflows.engine import Engine, ExecutionRuntime
-from holdfast.workflows.failures import describe
+from holdfast.workflows.process_pool import ProcessPool
+from holdfast.workflows.process_pool import pool as process_pool
 from holdfast.workflows.program import Program
 from holdfast.workflows.progress import Observer
 from holdfast.workflows.replay import History
-
-MAX_RECOVERIES = 10
-_WATCH_S = (0.7, 1.0)
-_COME_BACK_S = (0.1, 5.0)
 
 
 class Launcher:
@@ -65,64 +48,60 @@ class Launcher:
         lease: timedelta = timedelta(seconds=30),
         observer: Observer | None = None,
         sleep_max_s: float | None = None,
+        program: str = "run",
     ) -> None:
         self.store = store
-        self.registration = Registration(store, lease=lease)
-        self._load = load
+        self.load = load
+        self.registration = Registration(store, lease=lease, program=program)
+        self.runs = Runs(store, self.registration)
+        self._processes: ProcessPool | None = None
         self.engine = Engine(
             store.journal,
             store.driver,
             children=ChildRuns(self, store, find),
+            outside=OutsideRows(store),
             observer=observer,
             sleep_max_s=sleep_max_s,
         )
-        self.registration.on_lapse = self._lapsed
-        self._running: dict[ExecutionKey, Running] = {}
-        self._held: dict[ExecutionKey, Holding] = {}
+        self.runs.engine = self.engine
         self._turns: WeakValueDictionary[ExecutionKey, asyncio.Lock] = WeakValueDictionary()
         self._stored: set[bytes] = set()
-        self._clock_offset = timedelta(0)
-        self._watch: asyncio.TimerHandle | None = None
-        self._looking: asyncio.Task[None] | None = None
-        self._returning: asyncio.Task[None] | None = None
-        self._lapses = 0
+        self.serves_queues = False
 
     async def open(self) -> None:
         """Register, and learn the database's clock."""
         rows = await self.store.driver.fetch("store.now")
-        self._clock_offset = moment(rows[0][0]) - datetime.now(UTC)
+        self.runs.clock_offset = moment(rows[0][0]) - datetime.now(UTC)
         await self.registration.start()
+        self.store.hints.listeners.append(self.runs.hasten)
+        self._processes = process_pool()
+        self._processes.hold()
 
     async def close(self) -> None:
         """Stop what runs, hand it back, and leave. Safe twice."""
-        self.registration.on_lapse = None
-        if self._watch is not None:
-            self._watch.cancel()
-        tasks: list[asyncio.Task[Outcome] | asyncio.Task[None]] = [
-            running.task for running in self._running.values()
-        ]
-        tasks.extend(task for task in (self._looking, self._returning) if task is not None)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        if self.runs.hasten in self.store.hints.listeners:
+            self.store.hints.listeners.remove(self.runs.hasten)
+        await self.runs.close()
         self.engine.close()
+        processes, self._processes = self._processes, None
+        if processes is not None:
+            await processes.release()
         await self.registration.stop()
 
     def running(self, key: ExecutionKey) -> Running | None:
         """The run of an execution in this process, if it is here."""
-        return self._running.get(key)
+        return self.runs.get(key)
 
     async def cancel(self, execution: Execution, *, reason: str = "") -> bool:
         """See `cancelling.cancel`; an execution of this process hears of it at once."""
         done = await cancel(self.store, self.registration, execution, reason=reason)
-        await self._look_after(self._held)
+        await self.runs.look_now()
         return done
 
-    # Starting and going on.
+    # Starting.
 
     async def start(self, program: Program, input: bytes, origin: Origin) -> Running | Execution:
-        """Start an execution; with an id that exists already, the execution that has it.
+        """Start an execution here; with an id that exists already, the execution that has it.
 
         The start is durable when this returns. Raises `IdTaken` when the id stands for another workflow or
         input, `DefinitionChanged` when it stands for another definition of the same.
@@ -131,47 +110,91 @@ class Launcher:
         id_ = origin.id or key_text(key)
         async with self.turn(key):
             running = await self.begin(program, input, origin, key, id_)
-        return running or await self._existing(id_, program, fingerprint(program.definition.name, input))
+        return running or await self._existing(origin, id_, program, input)
+
+    async def enqueue(self, program: Program, input: bytes, origin: Origin) -> Execution:
+        """Leave an execution to the workers of its queue; the one that has its id or dedupe key stays.
+
+        The start is durable when this returns. Raises what `start` raises.
+        """
+        await self._store_definition(program.definition)
+        while True:
+            key = new_key()
+            id_ = origin.id or key_text(key)
+            holding, entry = await self._entry(program, input, origin, key, id_, owner=None)
+            if await self.store.journal.append(entry) is not Answer.RECORDED:
+                break
+            try:
+                found = await self._existing(origin, id_, program, input)
+            except ExecutionNotFound:
+                if origin.dedupe_key is None:
+                    raise
+                continue  # the one that had the key has ended in between
+            return found if isinstance(found, Execution) else await self.store.get_execution(found.id)
+        return _as_enqueued(entry.create, holding) if entry.create else await self.store.get_execution(id_)
 
     async def begin(
         self, program: Program, input: bytes, origin: Origin, key: ExecutionKey, id_: str
     ) -> Running | None:
-        """Start an execution; None when its id exists."""
+        """Start an execution here; None when its id exists."""
         await self._store_definition(program.definition)
-        await self._registered()
-        definition = program.definition
-        mark = fingerprint(definition.name, input)
-        holding = Holding(key, id_, self.store.tenant, epoch=1)
+        await self.runs.registered()
+        holding, entry = await self._entry(program, input, origin, key, id_, owner=self.registration.boot)
         parent = origin.parent
-        new = NewExecution(
-            key, holding.tenant, id_, definition.name, definition.version, definition.hash, mark,
-            ExecutionStatus.RUNNING, origin.queue, 0, self.registration.boot, 1,
-            parent.key if parent else None, parent.path if parent else None,
-            origin.tags, origin.trigger, origin.started_by,
-        )  # fmt: skip
-        journal = self.store.journal
-        placed = await journal.place(holding, input)
-        entry = Entry(holding, EventType.EXECUTION_STARTED, payload=placed, create=new)
-        waiter = journal.append(entry)
+        waiter = self.store.journal.append(entry)
         try:
             answer = await asyncio.shield(waiter)
         except asyncio.CancelledError:
             # It starts all the same, and what nobody runs must not stay owned: it runs, and is stopped.
             await asyncio.wait([waiter])
             if waiter.exception() is None and waiter.result() is Answer.WRITTEN:
-                running = self._launch(program, holding, History(), input, parent, resumed=False)
+                running = self.runs.launch(program, holding, History(), input, parent, resumed=False)
                 await asyncio.sleep(0)  # a task that never began could not hand back
                 running.task.cancel()
                 await asyncio.wait([running.task])
             raise
         if answer is Answer.RECORDED:
             return None
-        return self._launch(program, holding, History(), input, parent, resumed=False)
+        return self.runs.launch(program, holding, History(), input, parent, resumed=False)
 
-    async def _existing(self, id: str, program: Program, mark: bytes) -> Running | Execution:
+    async def _entry(
+        self,
+        program: Program,
+        input: bytes,
+        origin: Origin,
+        key: ExecutionKey,
+        id_: str,
+        *,
+        owner: BootId | None,
+    ) -> tuple[Holding, Entry]:
+        """The entry that makes an execution: owned by this process, or by nobody yet."""
+        definition, parent = program.definition, origin.parent
+        holding = Holding(key, id_, self.store.tenant, epoch=0 if owner is None else 1)
+        delay_us = None if owner is not None or not origin.delay else round(origin.delay / _MICROSECOND)
+        status = ExecutionStatus.RUNNING if owner is not None else ExecutionStatus.READY
+        new = NewExecution(
+            key, holding.tenant, id_, definition.name, definition.version, definition.hash,
+            fingerprint(definition.name, input), status if delay_us is None else ExecutionStatus.WAITING,
+            origin.queue, origin.class_, origin.priority, delay_us, owner, holding.epoch,
+            parent=parent.key if parent else None, parent_path=parent.path if parent else None,
+            limit_key=origin.limit_key, dedupe_key=origin.dedupe_key, detached=origin.detached,
+            tags=origin.tags, trigger_source=origin.trigger, started_by=origin.started_by,
+        )  # fmt: skip
+        placed = await self.store.journal.place(holding, input)
+        return holding, Entry(holding, EventType.EXECUTION_STARTED, payload=placed, create=new)
+
+    async def _existing(self, origin: Origin, id: str, program: Program, input: bytes) -> Running | Execution:
+        """The execution that stands where another was to be started."""
         execution = await self.store.find_execution(id)
+        if execution is None and origin.dedupe_key is not None:
+            rows = await self.store.driver.fetch(
+                "queues.by_dedupe_key", self.store.tenant, origin.queue, origin.dedupe_key
+            )
+            if rows:
+                return execution_of(rows[0])  # the key says that it is the same work, whatever its input
         if execution is None:
             raise ExecutionNotFound(f"execution {id!r} vanished while it was started", id=id)
+        mark = fingerprint(program.definition.name, input)
         if execution.workflow != program.definition.name or execution.fingerprint != mark:
             raise IdTaken(
                 f"execution {id!r} exists with another {_other(execution, program)}",
@@ -180,7 +203,7 @@ class Launcher:
             )
         if execution.definition != program.definition.hash:
             raise await self.definition_changed(execution, program)
-        return self._running.get(execution.key) or execution
+        return self.runs.get(execution.key) or execution
 
     async def definition_changed(self, execution: Execution, program: Program) -> DefinitionChanged:
         """The error for an execution whose definition is not the offered one; shows the difference."""
@@ -196,15 +219,15 @@ class Launcher:
             offered=program.definition.hash.hex(),
         )
 
+    # Going on.
+
     async def resume(self, execution: Execution, *, steal: bool = False) -> Running:
         """Go on with an unfinished execution by its stored definition.
 
         Raises `OwnedElsewhere`, `NotResumable`, and what loading its code raises.
         """
         async with self.turn(execution.key):
-            return self._running.get(execution.key) or await self.take_over(
-                execution, steal=steal, above=None
-            )
+            return self.runs.get(execution.key) or await self.take_over(execution, steal=steal, above=None)
 
     def turn(self, key: ExecutionKey) -> asyncio.Lock:
         """Held while an execution is taken here, so that two callers do not take it from each other."""
@@ -214,181 +237,74 @@ class Launcher:
         self, execution: Execution, *, steal: bool, above: ExecutionRuntime | None
     ) -> Running:
         """Go on with an execution by its stored definition; `above` is its parent in this process."""
-        await self._registered()
+        await self.runs.registered()
         definition = await self.store.get_definition(execution.definition)
         if definition is None:
             raise WorkflowNotFound(
                 f"the definition {execution.definition.hex()[:12]} of execution {execution.id} is not stored"
             )
-        program = self._load(definition)
-        # Ours, but not running here: a run that could not hand it back has left it.
-        ours = execution.owner is not None and execution.owner == self.registration.boot
-        taken = await claim(self.store, self.registration, execution, steal=steal or ours)
+        program = self.load(definition)
+        # Ours, but not running here: a run that could not hand it back has left it. A worker that serves
+        # queues may just be starting it, and puts back what it does not.
+        ours = not self.serves_queues and execution.owner == self.registration.boot
+        taking = asyncio.ensure_future(self._take(execution, program, above, steal=steal or ours))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            # It may be ours by now, and what nobody runs must not stay owned: it runs, and is stopped.
+            await asyncio.wait([taking])
+            if not taking.cancelled() and taking.exception() is None:
+                running = taking.result()
+                await asyncio.sleep(0)  # a task that never began could not hand back
+                running.task.cancel()
+                await asyncio.wait([running.task])
+            raise
+
+    async def _take(
+        self, execution: Execution, program: Program, above: ExecutionRuntime | None, *, steal: bool
+    ) -> Running:
+        taken = await claim(self.store, self.registration, execution, steal=steal)
         parent = None
         if execution.parent is not None:
             parent = Parent(execution.parent, await self._parent_path(execution), above)
-        history = await self._take_up(taken, parent)
-        return self._launch(program, taken.holding, history, history.input or b"", parent, resumed=True)
+        history = await take_up(self.store, taken, parent)
+        return self.runs.launch(program, taken.holding, history, history.input or b"", parent, resumed=True)
 
     async def _parent_path(self, execution: Execution) -> str:
         rows = await self.store.driver.fetch("executions.parent_path", execution.key)
         return str(rows[0][0])
 
-    async def _take_up(self, taken: Claim, parent: Parent | None) -> History:
-        """Read what an earlier owner wrote, and note that the execution has changed hands."""
-        holding = taken.holding
-        # A new statement after the commit of the takeover: it sees all that the old owner wrote.
-        history = History.read(await self.store.driver.fetch("events.history", holding.key))
-        holding.next_seq = history.last_seq + 1
-        kind = EventType.LEASE_TAKEN if taken.taken_from else EventType.EXECUTION_RESUMED
-        why = {"from": taken.taken_from.hex(), "recoveries": taken.recoveries} if taken.taken_from else {}
-        placed = await self.store.journal.place(holding, codec.encode(why))
-        self.store.journal.append_soon(Entry(holding, kind, payload=placed))
-        if taken.recoveries > MAX_RECOVERIES:
-            await self._dead_letter(holding, taken.recoveries, parent)
-        return history
-
-    async def _dead_letter(self, holding: Holding, recoveries: int, parent: Parent | None) -> None:
-        error = TooManyRecoveries(
-            f"execution {holding.id} was taken over {recoveries} times without a new result", id=holding.id
+    def go_on(self, claimed: Claimed, program: Program) -> Running:
+        """Run an execution that was claimed from its queue."""
+        history = History.read(claimed.events)
+        if not claimed.is_fresh:
+            kind = EventType.EXECUTION_RESUMED if claimed.was_handed_back else EventType.LEASE_TAKEN
+            why: dict[str, object] = {} if claimed.was_handed_back else {"recoveries": claimed.recoveries}
+            note(self.store, claimed.holding, kind, why)
+        parent = None
+        if claimed.parent is not None:
+            parent = Parent(claimed.parent, claimed.parent_path or "")
+        return self.runs.launch(
+            program, claimed.holding, history, history.input or b"", parent, resumed=not claimed.is_fresh
         )
-        placed = await self.store.journal.place(holding, codec.encode(describe(error)))
-        await self.store.journal.append(
-            Entry(
-                holding,
-                EventType.EXECUTION_FAILED,
-                payload=placed,
-                transition=Transition(ExecutionStatus.FAILED, final=True),
-                post=Post(parent.key, bytes(holding.key), "child", parent.path, None) if parent else None,
-            )
-        )
-        raise error
-
-    def _launch(
-        self,
-        program: Program,
-        holding: Holding,
-        history: History,
-        input: bytes,
-        parent: Parent | None,
-        *,
-        resumed: bool,
-    ) -> Running:
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(self._drive(program, holding, history, input, parent))
-        running = Running(holding.id, holding.key, task, resumed)
-        self._running[holding.key] = running
-        self._held[holding.key] = holding
-        if self._watch is None:
-            self._watch = loop.call_later(random.uniform(*_WATCH_S), self._look_soon)
-
-        def ended(task: asyncio.Task[Outcome]) -> None:
-            self._running.pop(holding.key, None)
-            self._held.pop(holding.key, None)
-            if not task.cancelled():
-                task.exception()  # whoever awaits the run gets it; a run nobody awaits is told by its log
-
-        task.add_done_callback(ended)
-        return running
-
-    async def _drive(
-        self, program: Program, holding: Holding, history: History, input: bytes, parent: Parent | None
-    ) -> Outcome:
-        """Run an execution here, also across a lapse of the lease."""
-        while True:
-            lapses = self._lapses
-            runtime = ExecutionRuntime(self.engine, holding, history, clock_offset=self._clock_offset)
-            drive = Drive(
-                runtime, lambda r: program.execute(r, input), annotation=program.annotation, parent=parent
-            )
-            self._held[holding.key] = holding
-            try:
-                outcome = await drive.run()
-            except LeaseLost:
-                if lapses == self._lapses:
-                    raise
-                if (task := asyncio.current_task()) is not None and task.cancelling():
-                    raise asyncio.CancelledError from None  # it came with the lapse; only one was heard
-                await self._registered()
-                taken = await self._claim_again(holding)
-                history = await self._take_up(taken, parent)
-                holding = taken.holding
-            else:
-                if outcome.status is ExecutionStatus.CANCELLED:
-                    reason = str((outcome.error or {}).get("message", ""))
-                    await cancel_children(self.store, self.registration, holding.key, reason=reason)
-                return outcome
-            finally:
-                self._held.pop(runtime.holding.key, None)
-
-    async def _claim_again(self, lost: Holding) -> Claim:
-        """After a lapse: take an execution back; `LeaseLost` when somebody else has it or it has ended."""
-        execution = await self.store.execution_by_key(lost.key)
-        if execution is None or execution.epoch != lost.epoch or execution.status.is_final:
-            raise LeaseLost(f"execution {lost.id} was taken over while this process had no lease", id=lost.id)
-        try:
-            return await claim(self.store, self.registration, execution)
-        except OwnedElsewhere as error:
-            raise LeaseLost(f"execution {lost.id} was taken over by another owner", id=lost.id) from error
-
-    # What comes from outside.
-
-    def _look_soon(self) -> None:
-        self._watch = None
-        if self._held:
-            self._looking = asyncio.get_running_loop().create_task(self._look())
-
-    async def _look(self) -> None:
-        with suppress(
-            RetryLater
-        ):  # the next look may find the store again; nothing can be written until then
-            await self._look_after(self._held)
-        if self._held and self._watch is None:
-            self._watch = asyncio.get_running_loop().call_later(random.uniform(*_WATCH_S), self._look_soon)
-
-    async def _look_after(self, held: dict[ExecutionKey, Holding]) -> None:
-        """Ask once for all whether messages came, or somebody else has taken over."""
-        asked = dict(held)
-        if not asked:
-            return
-        driver = self.store.driver
-        keys = list(asked) if driver.dialect == "postgresql" else json.dumps([key.hex() for key in asked])
-        for key, epoch, wakes in await driver.fetch("executions.wakes", keys):
-            holding = asked[ExecutionKey(key)]
-            if epoch != holding.epoch:
-                holding.lose(LeaseLost(f"execution {holding.id} was taken over by another owner"))
-            else:
-                holding.saw_wakes(wakes)
-
-    def _lapsed(self) -> None:
-        """The lease ran out: stop everything, and come back as somebody else."""
-        self._lapses += 1
-        if self._returning is None:
-            self._returning = asyncio.get_running_loop().create_task(self._come_back())
-        for holding in list(self._held.values()):
-            holding.lose(LeaseLost(f"the lease of this process ran out while it ran execution {holding.id}"))
-
-    async def _registered(self) -> None:
-        """Wait until this process may take executions: at once, except after a lapse."""
-        if self._returning is not None:
-            await asyncio.shield(self._returning)
-
-    async def _come_back(self) -> None:
-        pause_s = _COME_BACK_S[0]
-        while True:
-            try:
-                await self.registration.start_over()
-            except HoldfastError:
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, _COME_BACK_S[1])
-            else:
-                self._returning = None
-                return
 
     async def _store_definition(self, definition: StoredDefinition) -> None:
         if definition.hash not in self._stored:
             await self.store.put_definition(definition)
             self._stored.add(definition.hash)
+
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def _as_enqueued(new: NewExecution, holding: Holding) -> Execution:
+    """The execution as it was written, without asking for it; its time of creation is about now."""
+    return Execution(
+        key=new.key, id=new.id, tenant=new.tenant_id, workflow=new.workflow, version=new.version,
+        definition=new.definition, fingerprint=new.fingerprint, status=ExecutionStatus(new.status),
+        queue=new.queue, priority=new.priority, due_at=None, owner=None, epoch=holding.epoch, recoveries=0,
+        wakes=0, parent=new.parent, created_at=datetime.now(UTC), finished_at=None,
+    )  # fmt: skip
 
 
 def _other(execution: Execution, program: Program) -> str:

@@ -29,9 +29,9 @@ from datetime import timedelta
 from enum import Enum
 from pathlib import Path
 
-from holdfast.errors import HoldfastError, NotResumable, OwnedElsewhere, UnsupportedStorage
+from holdfast.errors import HoldfastError, LeaseLost, NotResumable, OwnedElsewhere, UnsupportedStorage
 from holdfast.records.executions import BootId, Execution, ExecutionStatus
-from holdfast.store.drivers.base import Driver, Heartbeat
+from holdfast.store.drivers.base import Driver, Heartbeat, Transaction
 from holdfast.store.journal import Holding
 from holdfast.store.store import Store
 
@@ -98,6 +98,7 @@ class Registration:
         if self.boot:
             with suppress(HoldfastError):  # the lease runs out by itself
                 await self._driver.fetch("workers.leave", self.boot)
+                await self._driver.fetch("fleet.forget", self.boot)
                 await self._driver.fetch("workers.forget_dead")
         self._unlock()
         self.boot = BootId(b"")
@@ -192,14 +193,25 @@ async def claim(
         taken = await transaction.fetch(
             "executions.take", execution.key, registration.boot, recoveries, epoch
         )
+        limited = await transaction.fetch("fleet.holds_slots", execution.key)
     new_epoch, wakes = taken[0]
     holding = Holding(execution.key, execution.id, execution.tenant, epoch=new_epoch, wakes=wakes)
+    holding.limited = bool(limited)
     return Claim(holding, taken_from, recoveries)
+
+
+async def hold(transaction: Transaction, holding: Holding) -> None:
+    """The fence for rows that are written beside the journal: `LeaseLost` unless the execution is still ours.
+
+    Its row stays locked until the transaction ends, so nobody takes it over in between.
+    """
+    if not await transaction.fetch("executions.hold", holding.key, holding.epoch):
+        raise LeaseLost(f"execution {holding.id} was taken over by another owner", id=holding.id)
 
 
 async def is_abandoned(store: Store, execution: Execution) -> bool:
     """Whether the owner of `execution` is dead, by the same signs as in `claim`. A look: nothing is taken."""
-    if execution.owner is None or look_at(_place(store), execution.owner) is Life.GONE:
+    if execution.owner is None or look_at(place_of(store), execution.owner) is Life.GONE:
         return execution.owner is not None
     rows = await store.driver.fetch("workers.lease_left", execution.owner)
     return not rows or rows[0][0] <= 0
@@ -239,7 +251,7 @@ def owners_folder(store: Store) -> Path | None:
     The folder for servers must not be shared between hosts, so it lies where the system keeps what ends with
     a boot. Raises `UnsupportedStorage` if somebody else owns it.
     """
-    folder = _place(store)
+    folder = place_of(store)
     if folder is None:
         return None
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -251,7 +263,8 @@ def owners_folder(store: Store) -> Path | None:
     return folder
 
 
-def _place(store: Store) -> Path | None:
+def place_of(store: Store) -> Path | None:
+    """The same folder without making it: for those who only look."""
     driver = store.driver
     if not driver.shared:
         return None

@@ -7,6 +7,7 @@ import hashlib
 import secrets
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 
 from holdfast.errors import InvalidArgument
 from holdfast.records.executions import ExecutionKey
@@ -15,7 +16,10 @@ from holdfast.workflows.driving import Outcome, Parent
 
 LOCAL_QUEUE = "local"
 """The queue of executions that a person runs here: no worker elsewhere claims them."""
+CLASSES = ("cpu", "io", "gpu")
+"""What an execution mostly needs: workers say which classes they take."""
 _ID_BYTES_MAX = 255
+_PRIORITY_MAX = 32_767
 
 
 def new_key() -> ExecutionKey:
@@ -32,9 +36,12 @@ def fingerprint(workflow: str, input: bytes) -> bytes:
     return codec.digest(workflow.encode() + b"\0" + input)
 
 
-def child_id(parent_id: str, path: str) -> str:
-    """The id of the child that belongs to `path`; the same in every run of the parent."""
-    plain = f"{parent_id}.{path}"
+def child_id(parent_id: str, path: str, generation: int = 0) -> str:
+    """The id of the child that belongs to `path`; the same in every run of the parent.
+
+    A retry from a step gives the children behind it a new `generation`: they start anew.
+    """
+    plain = f"{parent_id}.{path}" if generation == 0 else f"{parent_id}.{path}~{generation}"
     if len(plain.encode()) <= _ID_BYTES_MAX:
         return plain
     return hashlib.blake2b(plain.encode(), digest_size=16).hexdigest()
@@ -46,16 +53,36 @@ class Origin:
 
     id: str | None = None
     queue: str = LOCAL_QUEUE
+    class_: str = "io"
+    priority: int = 0
+    delay: timedelta | None = None
+    limit_key: str | None = None
+    dedupe_key: str | None = None
     tags: tuple[str, ...] = ()
     trigger: str = "api"
     started_by: str | None = None
     parent: Parent | None = None
+    detached: bool = False
 
     def __post_init__(self) -> None:
         """Refuse here what some database would refuse later, in a batch with the writes of others."""
         if self.id is not None and (self.id != self.id.strip() or self.id.startswith("@")):
             raise InvalidArgument(f"{self.id!r} can not be an id", fix="no spaces around it, and no @ first")
-        for what, text in (("id", self.id), ("queue", self.queue), *(("tag", tag) for tag in self.tags)):
+        if self.class_ not in CLASSES:
+            raise InvalidArgument(
+                f"there is no class {self.class_!r}", fix=f"use one of {', '.join(CLASSES)}"
+            )
+        if not -_PRIORITY_MAX <= self.priority <= _PRIORITY_MAX:
+            raise InvalidArgument(
+                f"{self.priority} can not be a priority", fix=f"use -{_PRIORITY_MAX} to {_PRIORITY_MAX}"
+            )
+        if self.delay is not None and self.delay < timedelta(0):
+            raise InvalidArgument(f"a delay can not be negative: {self.delay}", fix="leave it out")
+        texts = (
+            ("id", self.id), ("queue", self.queue), ("limit key", self.limit_key),
+            ("dedupe key", self.dedupe_key), *(("tag", tag) for tag in self.tags),
+        )  # fmt: skip
+        for what, text in texts:
             if text is not None and not (text.isprintable() and 1 <= len(text.encode()) <= _ID_BYTES_MAX):
                 raise InvalidArgument(
                     f"{text[:60]!r} can not be {'an id' if what == 'id' else f'a {what}'}",

@@ -16,7 +16,7 @@ BootId = NewType("BootId", bytes)
 
 
 class ExecutionStatus(StrEnum):
-    """Where an execution stands. The last three are final and never change again."""
+    """Where an execution stands. The last three are final: only a retry takes such an end back."""
 
     READY = "ready"  # may be claimed
     RUNNING = "running"  # has an owner

@@ -62,7 +62,9 @@ class Holding:
     `wakes` is the newest count any flush saw; when it grows, `on_wake` is called from the event loop.
     """
 
-    __slots__ = ("delayed", "epoch", "id", "key", "lost", "next_seq", "on_wake", "tenant", "wakes")
+    __slots__ = (
+        "delayed", "epoch", "id", "key", "limited", "lost", "next_seq", "on_wake", "tenant", "wakes",
+    )  # fmt: skip
 
     def __init__(
         self, key: ExecutionKey, id: str, tenant: str, *, epoch: int, next_seq: int = 1, wakes: int = 0
@@ -73,6 +75,7 @@ class Holding:
         self.epoch = epoch
         self.next_seq = next_seq
         self.wakes = wakes
+        self.limited = False  # whether it holds places in a queue with limits
         self.lost: HoldfastError | None = None
         self.on_wake: Callable[[], None] | None = None
         self.delayed: list[Entry] | None = None
@@ -125,6 +128,8 @@ class Entry(Write):
         post: Post | None = None,
     ) -> None:
         inline, ref, body = payload or (None, None, None)
+        if transition is not None and holding.limited:
+            transition = transition._replace(frees_slots=True)
         # Spelled out instead of calling up: this runs once per step.
         self.create = create
         self.transition = transition
@@ -157,7 +162,8 @@ class Journal:
     """The one flusher of a store. `start` and `close` belong to the loop that uses it.
 
     `patience_s` bounds how long a batch is repeated against a store that can not be reached; after that its
-    callers get the error and its executions stop, to be resumed later.
+    callers get the error and its executions stop, to be resumed later. `on_ready` is called after a commit
+    that gave others something to do: an execution for the workers, or a message.
     """
 
     def __init__(self, driver: Driver, *, patience_s: float = 120.0) -> None:
@@ -169,6 +175,7 @@ class Journal:
         self._task: asyncio.Task[None] | None = None
         self._closing = False
         self._delayed = 0
+        self.on_ready: Callable[[], None] | None = None
         self.flushes = 0
         self.entries = 0
 
@@ -340,6 +347,8 @@ class Journal:
         self.flushes += 1
         self.entries += len(entries)
         self._settle(entries, replies)
+        if self.on_ready is not None and any(_gives_work(entry) for entry in entries):
+            self.on_ready()
 
     async def _split(self, entries: list[Entry], error: HoldfastError) -> None:
         """Nothing was written: find the entry whose data is at fault, so that it alone is refused."""
@@ -400,6 +409,15 @@ class Journal:
             self._wake()
 
         asyncio.get_running_loop().call_later(BUSY_RETRY_S, again)
+
+
+def _gives_work(entry: Entry) -> bool:
+    """Whether others may have something to do once this is written."""
+    if entry.is_plain:
+        return False
+    left_alone = entry.create is not None and entry.create.owner is None
+    handed_back = entry.transition is not None and not entry.transition.final
+    return left_alone or handed_back or entry.post is not None
 
 
 def _answer(entry: Entry, answer: Answer) -> None:

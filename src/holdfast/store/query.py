@@ -8,6 +8,7 @@ statement in a `.sql` file instead.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -104,19 +105,41 @@ def executions_page(
     """A page of executions, newest first, behind the key `before`: the statement and its values."""
     if not 1 <= limit <= LIMIT_MAX:
         raise InvalidArgument(f"the limit {limit} is outside 1 to {LIMIT_MAX}")
+    keyed = [*conditions, *([Condition("key", "<", before)] if before is not None else [])]
+    table, values = _filtered(dialect, schema, tenant, keyed)
+    values.append(limit)
+    mark = "$" if dialect == "postgresql" else "?"
+    return f"SELECT {_COLUMNS} FROM {table} ORDER BY key DESC LIMIT {mark}{len(values)}", values
+
+
+def executions_count(
+    dialect: str, schema: str, tenant: str, conditions: Sequence[Condition]
+) -> tuple[str, list[Any]]:
+    """How many executions fit: the statement and its values."""
+    table, values = _filtered(dialect, schema, tenant, conditions)
+    return f"SELECT count(*) FROM {table}", values
+
+
+def _filtered(
+    dialect: str, schema: str, tenant: str, conditions: Sequence[Condition]
+) -> tuple[str, list[Any]]:
     mark = "$" if dialect == "postgresql" else "?"
     table = f"{schema}.executions" if schema else "executions"
     clauses, values = [f"tenant_id = {mark}1"], list[Any]([tenant])
-    keyed = [*conditions, *([Condition("key", "<", before)] if before is not None else [])]
-    for condition in keyed:
+    for condition in conditions:
         values.append(_bound(dialect, condition.value))
         clauses.append(f"{condition.column} {condition.op} {mark}{len(values)}")
-    values.append(limit)
-    text = f"SELECT {_COLUMNS} FROM {table} WHERE {' AND '.join(clauses)} ORDER BY key DESC"
-    return f"{text} LIMIT {mark}{len(values)}", values
+    return f"{table} WHERE {' AND '.join(clauses)}", values
 
 
 def _bound(dialect: str, value: Any) -> Any:
     if dialect == "sqlite" and isinstance(value, datetime):
         return round((value - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1))
     return value
+
+
+def bound_list(dialect: str, values: Sequence[bytes] | Sequence[str]) -> Any:
+    """Several keys or texts as one bound value: an array on PostgreSQL, JSON (bytes as hex) on SQLite."""
+    if dialect == "postgresql":
+        return list(values)
+    return json.dumps([value.hex() if isinstance(value, bytes) else value for value in values])

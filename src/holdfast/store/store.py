@@ -24,8 +24,9 @@ from holdfast.records.executions import Execution, ExecutionKey
 from holdfast.records.workflows import StoredDefinition, WorkflowVersion
 from holdfast.store import codec, migrations
 from holdfast.store.drivers.base import Driver, Isolation, Transaction
+from holdfast.store.hints import Hints
 from holdfast.store.journal import Journal
-from holdfast.store.query import executions_page, parse_query
+from holdfast.store.query import executions_count, executions_page, parse_query
 from holdfast.store.rows import execution_of, moment, tags_of, workflow_of
 
 DEFAULT_TENANT = "default"
@@ -44,6 +45,7 @@ class StoreOptions:
     retry_backoff: timedelta = timedelta(milliseconds=50)
     migrate_lock_timeout: timedelta = timedelta(seconds=60)
     migrations_folder: Path | None = None
+    hints: bool = True  # off: other processes' changes are noticed by polling alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class Store:
         self.options = options or StoreOptions()
         self.place = place
         self.journal = Journal(driver)
+        self.hints = Hints(driver.hints() if self.options.hints else None)
+        self.journal.on_ready = self.hints.message
 
     @property
     def tenant(self) -> str:
@@ -77,13 +81,17 @@ class Store:
         """
         await self.driver.open()
         try:
-            await self._check_schema(migrate)
+            await self.check_schema(migrate=migrate)
         except BaseException:
             await self.driver.close()
             raise
         self.journal.start()
 
-    async def _check_schema(self, migrate: bool) -> None:
+    async def check_schema(self, *, migrate: bool = False) -> None:
+        """Compare the schema with what this version knows; with `migrate`, bring it up to date.
+
+        Raises what `open` raises.
+        """
         known = migrations.load(self.driver.dialect, self.options.migrations_folder)
         async with self.driver.migrations() as session:
             if migrate:
@@ -99,11 +107,14 @@ class Store:
             await self.driver.fetch("store.ensure_partitions", PARTITIONS_AHEAD)
 
     async def close(self) -> None:
-        """Write what the journal still holds, then disconnect. Safe twice."""
+        """Write what the journal still holds, tell other processes, then disconnect. Safe twice."""
         try:
             await self.journal.close()
         finally:
-            await self.driver.close()
+            try:
+                await self.hints.close()
+            finally:
+                await self.driver.close()
 
     async def __aenter__(self) -> Store:
         await self.open()
@@ -201,6 +212,13 @@ class Store:
         )
         return [execution_of(row) for row in await self.driver.fetch_text(text, *values)]
 
+    async def count_executions(self, query: str | Sequence[str] = ()) -> int:
+        """How many executions fit a query, without reading them. Raises `InvalidArgument`."""
+        text, values = executions_count(
+            self.driver.dialect, self.driver.schema, self.tenant, parse_query(query)
+        )
+        return int((await self.driver.fetch_text(text, *values))[0][0])
+
     async def unfinished_twins(self, fingerprint: bytes) -> list[Execution]:
         """The unfinished executions of one workflow name and input, newest first."""
         rows = await self.driver.fetch("executions.unfinished_twins", self.tenant, fingerprint)
@@ -233,9 +251,9 @@ class Store:
             self.tenant, definition.hash, definition.name, definition.version, definition.kind, document,
         )  # fmt: skip
 
-    async def get_definition(self, hash: bytes) -> StoredDefinition | None:
-        """The definition with this hash, or None."""
-        rows = await self.driver.fetch("workflows.get_definition", self.tenant, hash)
+    async def get_definition(self, hash: bytes, *, tenant: str | None = None) -> StoredDefinition | None:
+        """The definition with this hash, or None; of this handle's tenant, unless another is named."""
+        rows = await self.driver.fetch("workflows.get_definition", tenant or self.tenant, hash)
         return _definition(rows[0]) if rows else None
 
     async def newest_definition(self, name: str) -> StoredDefinition | None:

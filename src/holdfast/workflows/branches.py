@@ -28,12 +28,20 @@ T5 = TypeVar("T5")
 class Branch:
     """One line of calls: its path, and how often each name was called in it."""
 
-    __slots__ = ("calls", "names", "path", "runtime", "task")
+    __slots__ = ("above", "calls", "names", "patches", "path", "runtime", "task")
 
-    def __init__(self, runtime: ExecutionRuntime, path: str, task: asyncio.Task[Any] | None) -> None:
+    def __init__(
+        self,
+        runtime: ExecutionRuntime,
+        path: str,
+        task: asyncio.Task[Any] | None,
+        above: Branch | None = None,
+    ) -> None:
         self.runtime = runtime
         self.path = path
         self.task = task
+        self.above = above  # the branch that stands still while this one runs; None when both move
+        self.patches: dict[str, bool] | None = None  # what `patched` has answered here
         self.calls = 0
         self.names: dict[str, int] = {}
 
@@ -90,7 +98,7 @@ async def scope(name: str) -> AsyncIterator[None]:
     if task is not branch.task and f"{name}/" in branch.names:
         # Which of two tasks came first is chance, and the second would be named by it.
         raise UnnamedBranch(f"another task opened scope {name!r} already", fix="give each its own name")
-    inner = Branch(branch.runtime, branch.inner(name), task)
+    inner = Branch(branch.runtime, branch.inner(name), task, branch if task is branch.task else None)
     token = current.set(inner)
     try:
         yield
@@ -148,7 +156,7 @@ async def _stop(tasks: Collection[asyncio.Future[Any]]) -> None:
 
 
 def _start(branch: Branch, call: Awaitable[Any]) -> asyncio.Future[Any]:
-    inner = Branch(branch.runtime, branch.inner("gather"), None)
+    inner = Branch(branch.runtime, branch.inner("gather"), None, branch)
 
     async def run() -> Any:
         inner.task = asyncio.current_task()

@@ -16,53 +16,26 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
-from holdfast.errors import (
-    Conflict,
-    HoldfastError,
-    StepFailed,
-    StepTimeout,
-    UnsupportedValue,
-)
+from holdfast.errors import Conflict, HoldfastError, UnsupportedValue
 from holdfast.records.events import EventType
 from holdfast.store import codec
 from holdfast.store.drivers.base import Answer, Executor
 from holdfast.store.journal import Entry, Holding, Journal
+from holdfast.workflows import descent, parking
+from holdfast.workflows.descent import ChildCall, Children
 from holdfast.workflows.failures import describe, error_type
+from holdfast.workflows.outside import Outside
+from holdfast.workflows.parking import Awaited, Parking
 from holdfast.workflows.progress import Happening, Observer, Progress
 from holdfast.workflows.replay import History, Recorded, arguments_changed
+from holdfast.workflows.results import INPUT_BYTES_MAX, bounded, failed, failure_of, kept, shown
 from holdfast.workflows.retry import RetryPolicy
 from holdfast.workflows.runtime import StepCall
 
-INPUT_BYTES_MAX = 8 * 2**10
 STARTED_AFTER_S = 0.05
-SHOWN_CHARACTERS_MAX = 300
-
-
-@dataclass(frozen=True, slots=True)
-class ChildEnd:
-    """How a child execution ended, and the message in the parent's inbox that says so.
-
-    With `until` it has not ended but waits for that moment.
-    """
-
-    output: bytes | None
-    error: dict[str, Any] | None
-    message: bytes
-    until: datetime | None = None
-
-
-class Children(Protocol):
-    """Starts child executions and waits for their end."""
-
-    async def run(
-        self, parent: ExecutionRuntime, path: str, workflow: str, version: str | None, input: bytes
-    ) -> ChildEnd:
-        """Run the child that belongs to `path`, or go on with it; the same path is the same child."""
-        ...
 
 
 class Engine:
@@ -74,6 +47,7 @@ class Engine:
         reader: Executor,
         *,
         children: Children | None = None,
+        outside: Outside | None = None,
         observer: Observer | None = None,
         chance: Callable[[], float] = random.random,
         sleep_max_s: float | None = None,
@@ -81,6 +55,7 @@ class Engine:
         self.journal = journal
         self.reader = reader
         self.children = children
+        self.outside = outside
         self.observer = observer
         self.chance = chance
         self.sleep_max_s = sleep_max_s
@@ -113,7 +88,8 @@ class Engine:
             self.journal.append_soon(
                 Entry(
                     runtime.holding, EventType.STEP_STARTED, path,
-                    ordinal=ordinal, attempt=attempt, duration_us=elapsed_us,
+                    generation=runtime.history.generations.get(path, 0), ordinal=ordinal, attempt=attempt,
+                    duration_us=elapsed_us,
                 )
             )  # fmt: skip
         for mark in told:
@@ -141,8 +117,18 @@ class ExecutionRuntime:
         # The database's clock as an offset to ours, so that a deadline set by another host means the same.
         self._clock_offset = clock_offset
         self.fatal: HoldfastError | None = None
+        # Steps at work; waits that are sat through here; waits for which the execution may be suspended.
         self.active = 0
-        self.parked: dict[str, datetime] = {}
+        self.sitting = 0
+        self.parked: dict[str, datetime | None] = {}
+        self.parking = Parking(self)
+        self.pausing = False
+        # The parent and the children that are driven here: a pause lets their running steps end too.
+        self.above: ExecutionRuntime | None = None
+        self.inner: set[ExecutionRuntime] = set()
+        self._unpaused: asyncio.Event | None = None
+        # Whether other rows or executions may refer to this one: an end without them cleans nothing up.
+        self.reaches_out = False
         self.quiet: Callable[[], None] | None = None
         self.drive: object | None = None
         self.run = 0
@@ -169,22 +155,25 @@ class ExecutionRuntime:
         digest = codec.digest(encoded)
         recorded = self.history.results.pop(path, None)
         if recorded is not None:
-            return await self._replay(path, recorded, digest, encoded, annotation)
+            return await self.replay(path, recorded, digest, encoded, annotation)
+        if self.pausing:
+            await self.hold_while_pausing()
         self.active += 1
         try:
             attempt = self.history.attempts.get(path, 0) + 1 if self.history.attempts else 1
             while True:
                 if self.engine.observer is not None:
-                    self._tell(Happening.STEP_RUNNING, path, attempt)
+                    self.tell(Happening.STEP_RUNNING, path, attempt)
                 mark = self.engine.step_begins(self, path, attempt, ordinal)
                 began = time.monotonic_ns()
                 failure = None
                 try:
-                    work = body(attempt)
-                    value = await (work if timeout is None else _bounded(work, timeout, path))
+                    value = await (
+                        body(attempt) if timeout is None else bounded(body(attempt), timeout, path)
+                    )
                     result = codec.encode(value, annotation, what=path)
                 except (Exception, asyncio.CancelledError) as error:
-                    failure = _failure(error)
+                    failure = failure_of(error)
                 finally:
                     self.engine.step_ends(mark)
                 spent_us = (time.monotonic_ns() - began) // 1000
@@ -194,39 +183,34 @@ class ExecutionRuntime:
                 attempt += 1
             journal = self.engine.journal
             entry = Entry(
-                self.holding,
-                EventType.STEP_COMPLETED,
-                path,
+                self.holding, EventType.STEP_COMPLETED, path,
                 generation=self.history.generations.get(path, 0) if self.history.generations else 0,
-                ordinal=ordinal,
-                attempt=attempt,
-                result=True,
-                duration_us=spent_us,
-                input_digest=digest,
+                ordinal=ordinal, attempt=attempt, result=True, duration_us=spent_us, input_digest=digest,
                 input=encoded if len(encoded) <= INPUT_BYTES_MAX else None,
                 payload=journal.place_small(result) or await journal.place(self.holding, result),
-            )
+            )  # fmt: skip
             if await journal.append(entry) is Answer.RECORDED:
                 self._stop_recorded(path)
             self.run += 1
             if self.engine.observer is not None:
-                self._tell(Happening.STEP_COMPLETED, path, attempt, spent_us)
+                self.tell(Happening.STEP_COMPLETED, path, attempt, spent_us)
             return value
         finally:
             self.active -= 1
-            if self.parked:
-                self._look_quiet()
+            if self.parked or self.pausing:
+                self.look_quiet()
 
-    async def _replay(
+    async def replay(
         self, path: str, recorded: Recorded, digest: bytes, encoded: bytes, annotation: Any
     ) -> Any:
+        """The recorded result of `path`, or its recorded failure, raised."""
         if recorded.input_digest is not None and recorded.input_digest != digest:
             await self._arguments_differ(path, encoded)
         self.replayed += 1
         if self.engine.observer is not None:
-            self._tell(Happening.STEP_REPLAYED, path, recorded.attempt)
+            self.tell(Happening.STEP_REPLAYED, path, recorded.attempt)
         if recorded.type in (EventType.STEP_FAILED, EventType.CHILD_FAILED):
-            raise _failed(path, codec.decode(recorded.payload or b"", what=path))
+            raise failed(path, codec.decode(recorded.payload or b"", what=path))
         return None if recorded.payload is None else codec.decode(recorded.payload, annotation, what=path)
 
     async def _arguments_differ(self, path: str, encoded: bytes) -> NoReturn:
@@ -250,7 +234,7 @@ class ExecutionRuntime:
         described = describe(error)
         again = not isinstance(error, UnsupportedValue) and retry.retries(error_type(error), attempt)
         placed = await self.engine.journal.place(self.holding, codec.encode(described, what=path))
-        await self._write(
+        await self.write(
             EventType.ATTEMPT_FAILED if again else EventType.STEP_FAILED,
             path,
             ordinal=ordinal,
@@ -258,141 +242,93 @@ class ExecutionRuntime:
             result=not again,
             duration_us=spent_us,
             input_digest=digest,
-            input=encoded if len(encoded) <= INPUT_BYTES_MAX else None,
+            input=kept(encoded),
             payload=placed,
         )
         if not again:
             self.run += 1
-            self._tell(Happening.STEP_FAILED, path, attempt, spent_us, described)
-            raise _failed(path, described) from error
+            self.tell(Happening.STEP_FAILED, path, attempt, spent_us, described)
+            raise failed(path, described) from error
         rest_s = retry.delay(attempt, self.engine.chance).total_seconds()
-        self._tell(Happening.ATTEMPT_FAILED, path, attempt, spent_us, described, until=rest_s)
-        await asyncio.sleep(rest_s)
+        self.tell(Happening.ATTEMPT_FAILED, path, attempt, spent_us, described, until=rest_s)
+        await self.parking.rest(rest_s)
 
     async def skip(self, path: str, name: str, reason: str) -> None:
         """See `Runtime.skip`."""
         if self.history.results.pop(path, None) is not None:
-            self.replayed += 1
-            self._tell(Happening.STEP_REPLAYED, path, 0)
+            self.note_replayed(path)
             return
         placed = await self.engine.journal.place(self.holding, codec.encode({"reason": reason}))
-        await self._write(EventType.STEP_SKIPPED, path, result=True, payload=placed)
+        await self.write(EventType.STEP_SKIPPED, path, result=True, payload=placed)
         self.run += 1
-        self._tell(Happening.STEP_SKIPPED, path, 0)
+        self.tell(Happening.STEP_SKIPPED, path, 0)
 
     async def sleep(self, path: str, name: str, duration: timedelta, *, ordinal: int | None = None) -> None:
         """See `Runtime.sleep`."""
-        recorded = self.history.results.pop(path, None)
-        if recorded is not None:
-            self.replayed += 1
-            self._tell(Happening.STEP_REPLAYED, path, 0)
-            return
-        timer = self.history.timers.get(path)
-        if timer is None:
-            due = self.now() + duration
-            await self._write(
-                EventType.TIMER_STARTED,
-                path,
-                ordinal=ordinal,
-                duration_us=round(duration / timedelta(microseconds=1)),
-            )
-        else:
-            due = timer.due
-        await self._wait_until(path, due)
-        await self._write(EventType.TIMER_FIRED, path, ordinal=ordinal, result=True)
-        self.run += 1
-        self._tell(Happening.STEP_COMPLETED, path, 0)
+        await parking.sleep(self, path, duration, ordinal=ordinal)
 
-    async def _wait_until(self, path: str, due: datetime) -> None:
-        limit_s = self.engine.sleep_max_s
-        remaining_s = (due - self.now()).total_seconds()
-        if self.engine.observer is not None and remaining_s > 0:
-            self._tell(Happening.TIMER_WAITING, path, 0, until=remaining_s)
-        if limit_s is not None and remaining_s > limit_s:
-            await self._park(path, due)
-            return
-        self.active += 1  # a timer that is sat through keeps the execution here
-        try:
-            await self._until(due)
-        finally:
-            self.active -= 1
-            self._look_quiet()
+    async def await_message(
+        self, path: str, ordinal: int | None, awaited: Awaited, *, annotation: Any = Any, encoded: bytes = b""
+    ) -> Any:
+        """The value of the message that ends the step at `path`, recorded as its result.
 
-    async def _park(self, path: str, due: datetime) -> None:
-        """Too long to sit through: when nothing else moves, the execution is suspended, which cancels this.
-
-        Returns when other branches kept the execution busy until `due`.
+        The message is one of kind `signal` in this execution's inbox whose name is `path`; its payload
+        is the encoded value. `encoded` are the step's arguments, compared at replay. Raises `StepFailed`, the
+        one that `awaited` names at a deadline or for an answer that means failure, now and at every replay.
         """
-        self.parked[path] = due
-        self._look_quiet()
-        try:
-            await self._until(due)
-        finally:
-            del self.parked[path]
-
-    async def _until(self, due: datetime) -> None:
-        # In bounded rests, since the clock may be set meanwhile.
-        while (remaining_s := (due - self.now()).total_seconds()) > 0:  # noqa: ASYNC110 - no event tells of it
-            await asyncio.sleep(min(remaining_s, 60.0))
+        return await parking.await_message(self, path, ordinal, awaited, annotation, encoded)
 
     async def child(self, path: str, name: str, workflow: str, version: str | None, input: object) -> Any:
         """See `Runtime.child`."""
-        return await self.descend(path, None, workflow, version, codec.encode(input, what=path), Any)
+        call = ChildCall(workflow=workflow, version=version, input=codec.encode(input, what=path))
+        return await descent.descend(self, path, None, call, Any, child=path)
 
     async def descend(
-        self,
-        path: str,
-        ordinal: int | None,
-        workflow: str,
-        version: str | None,
-        encoded: bytes,
-        annotation: Any,
+        self, path: str, ordinal: int | None, call: ChildCall, annotation: Any, *, child: str | None = None
     ) -> Any:
-        """The child execution at `path`, its input encoded."""
-        digest = codec.digest(encoded)
-        recorded = self.history.results.pop(path, None)
-        if recorded is not None:
-            return await self._replay(path, recorded, digest, encoded, annotation)
-        if self.engine.children is None:
-            raise StepFailed(f"step {path!r} starts a child, but this engine runs none", where=path)
-        self.active += 1
-        try:
-            self._tell(Happening.CHILD_RUNNING, path, 1)
-            began = time.monotonic_ns()
-            end = await self.engine.children.run(self, path, workflow, version, encoded)
-            while end.until is not None:
-                self.active -= 1
-                try:
-                    await self._park(path, end.until)
-                finally:
-                    self.active += 1
-                end = await self.engine.children.run(self, path, workflow, version, encoded)
-            await self._write(
-                EventType.CHILD_COMPLETED if end.error is None else EventType.CHILD_FAILED,
-                path,
-                ordinal=ordinal,
-                attempt=1,
-                result=True,
-                duration_us=(time.monotonic_ns() - began) // 1000,
-                input_digest=digest,
-                input=encoded if len(encoded) <= INPUT_BYTES_MAX else None,
-                payload=await self.engine.journal.place(
-                    self.holding, (end.output or b"") if end.error is None else codec.encode(end.error)
-                ),
-                take=end.message,
-            )
-            self.run += 1
-            spent_us = (time.monotonic_ns() - began) // 1000
-            if end.error is not None:
-                self._tell(Happening.STEP_FAILED, path, 1, spent_us, end.error)
-                raise _failed(path, end.error)
-            self._tell(Happening.STEP_COMPLETED, path, 1, spent_us)
-            return codec.decode(end.output or b"", annotation, what=path)
-        finally:
-            self.active -= 1
-            self._look_quiet()
+        """The output of a child execution; `StepFailed` when it failed.
 
-    async def _write(self, kind: EventType, path: str, **fields: Any) -> None:
+        The child is that of `child`, the path it was started at, or without it that of `path`.
+        """
+        return await descent.descend(self, path, ordinal, call, annotation, child=child or path)
+
+    async def start_child(self, path: str, ordinal: int | None, call: ChildCall) -> str:
+        """Start the child execution at `path` and go on; its id."""
+        return await descent.start(self, path, ordinal, call)
+
+    async def hold_while_pausing(self) -> None:
+        """Begin nothing: the execution is being set aside, which cancels this, unless it is taken back."""
+        while self._unpaused is not None:
+            self.look_quiet()
+            await self._unpaused.wait()
+
+    def pause(self) -> None:
+        """Begin no step from now on."""
+        if self._unpaused is None:
+            self.pausing, self._unpaused = True, asyncio.Event()
+            for child in self.inner:
+                child.pause()
+            self.look_quiet()
+
+    def unpause(self) -> None:
+        """Go on with what was held."""
+        event, self._unpaused, self.pausing = self._unpaused, None, False
+        if event is not None:
+            event.set()
+            for child in self.inner:
+                child.unpause()
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a step of it, or of a child that runs here, is under way."""
+        return self.active > 0 or any(child.is_at_work for child in self.inner)
+
+    def look_into_inbox(self) -> None:
+        """Have the inbox read: a message is known to be there."""
+        if self.holding.on_wake is not None:
+            self.holding.on_wake()
+
+    async def write(self, kind: EventType, path: str, **fields: Any) -> None:
         """Write one event of a step and wait until it is on disk."""
         entry = Entry(self.holding, kind, path, generation=self.history.generations.get(path, 0), **fields)
         if await self.engine.journal.append(entry) is Answer.RECORDED:
@@ -428,11 +364,19 @@ class ExecutionRuntime:
             self.fatal = error
         raise error
 
-    def _look_quiet(self) -> None:
-        if self.parked and not self.active and self.quiet is not None:
+    def look_quiet(self) -> None:
+        """Nothing may be at work any more: have it looked at."""
+        if not self.active and (self.parked or self.pausing) and self.quiet is not None:
             self.quiet()
+        if self.pausing and self.above is not None:
+            self.above.look_quiet()
 
-    def _tell(
+    def note_replayed(self, path: str) -> None:
+        """A step had its result already."""
+        self.replayed += 1
+        self.tell(Happening.STEP_REPLAYED, path, 0)
+
+    def tell(
         self,
         kind: Happening,
         path: str,
@@ -440,48 +384,10 @@ class ExecutionRuntime:
         spent_us: int | None = None,
         error: dict[str, Any] | None = None,
         until: float | None = None,
+        awaits: str | None = None,
     ) -> None:
+        """Tell whoever watches this run."""
         if self.engine.observer is not None:
             duration = None if spent_us is None else timedelta(microseconds=spent_us)
-            self.engine.observer(Progress(kind, self.execution_id, path, attempt, duration, error, until))
-
-
-def shown(encoded: bytes) -> str:
-    """Recorded arguments for an error message, cut to a readable length."""
-    text = repr(codec.decode(encoded))
-    return text if len(text) <= SHOWN_CHARACTERS_MAX else text[:SHOWN_CHARACTERS_MAX] + "…"
-
-
-def _failure(error: Exception | asyncio.CancelledError) -> Exception:
-    """Why an attempt failed. A body that ends as cancelled though nobody cancelled it has failed as well."""
-    if isinstance(error, Exception):
-        return error
-    task = asyncio.current_task()
-    if task is None or task.cancelling():
-        raise error
-    failure = StepFailed("the body was cancelled by something it awaited")
-    failure.__cause__ = error
-    return failure
-
-
-async def _bounded(work: Awaitable[object], timeout: timedelta, path: str) -> object:
-    try:
-        async with asyncio.timeout(timeout.total_seconds()) as scope:
-            return await work
-    except TimeoutError as error:
-        if scope.expired():
-            raise _timed_out(path, timeout) from error
-        raise
-
-
-def _timed_out(path: str, timeout: timedelta) -> StepTimeout:
-    return StepTimeout(f"the attempt took longer than {timeout.total_seconds():g} s", where=f"step {path}")
-
-
-def _failed(path: str, error: dict[str, Any]) -> StepFailed:
-    return StepFailed(
-        f"step {path!r} failed: {error.get('type')}: {error.get('message')}",
-        where=f"step {path}",
-        error=error,
-        path=path,
-    )
+            progress = Progress(kind, self.execution_id, path, attempt, duration, error, until, awaits)
+            self.engine.observer(progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
-from holdfast.errors import HoldfastError
+from holdfast.errors import HoldfastError, StepRaised
 
 MESSAGE_CHARACTERS_MAX = 4_000
 TRACE_FRAMES_MAX = 8
@@ -22,6 +22,8 @@ def error_type(error: BaseException) -> str:
 
 def describe(error: BaseException) -> dict[str, Any]:
     """The stored form of an exception. Lone surrogates, which can not be stored, become `?`."""
+    if isinstance(error, StepRaised):
+        return dict(error.details["error"])  # described where it was raised, in another process
     described: dict[str, Any] = {"type": error_type(error), "message": _bounded(_message(error))}
     if isinstance(error, HoldfastError):
         described["code"] = error.code

@@ -13,22 +13,23 @@ import copy
 import functools
 import inspect
 import re
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Generic, ParamSpec, Protocol, TypedDict, TypeVar, get_type_hints
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar
 
 from holdfast.durations import Duration, parse_duration
-from holdfast.errors import InvalidArgument, InvalidInput, NoApp
+from holdfast.errors import InvalidArgument, NoApp, UnsuitableForProcess
 from holdfast.records.executions import ExecutionStatus
 from holdfast.store import codec
 from holdfast.workflows import branches
 from holdfast.workflows.branches import Branch
+from holdfast.workflows.descent import ChildCall
 from holdfast.workflows.engine import ExecutionRuntime
 from holdfast.workflows.retry import RetryPolicy
+from holdfast.workflows.signatures import Signature
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,117 +38,6 @@ R_co = TypeVar("R_co", covariant=True)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,199}")
 THREADS_MAX = 64
 """Bodies of plain functions that run at once in a process."""
-_PLAIN = (int, str, float, bool, type(None), Any)
-
-
-class Signature:
-    """How the arguments of one function become bytes and come back as its annotated types."""
-
-    def __init__(self, function: Callable[..., Any], name: str) -> None:
-        self._signature = inspect.signature(function)
-        self._name = name
-        self._function = function
-        parameters = self._signature.parameters.values()
-        self._names = tuple(self._signature.parameters)
-        by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        self._by_name = all(parameter.kind in by_name for parameter in parameters)
-        variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        self._required = tuple(
-            parameter.name
-            for parameter in parameters
-            if parameter.default is inspect.Parameter.empty and parameter.kind not in variadic
-        )
-
-    @functools.cached_property
-    def _hints(self) -> dict[str, Any]:
-        try:
-            return get_type_hints(self._function)
-        except NameError as error:
-            raise InvalidArgument(
-                f"the annotations of {self._name} name something unknown ({error.name})",
-                fix="define or import the type at module level",
-            ) from error
-
-    @functools.cached_property
-    def result(self) -> Any:
-        """The annotation of the result; Any without one."""
-        return self._hints.get("return", Any)
-
-    def check(self) -> None:
-        """Raise `UnsupportedValue` for annotations that values can not be decoded to."""
-        for parameter, annotation in self._hints.items():
-            codec.check_annotation(annotation, what=f"{self._name}.{parameter}")
-
-    @functools.cached_property
-    def annotation(self) -> Any:
-        """The arguments as one type: a mapping from parameter to what its annotation says."""
-        make: Any = TypedDict  # mypy only knows the form with a literal
-        return make(f"{self._name} arguments", {name: self._hint(name) for name in self._names}, total=False)
-
-    def _hint(self, name: str) -> Any:
-        hint = self._hints.get(name, Any)
-        kind = self._signature.parameters[name].kind
-        if kind is inspect.Parameter.VAR_POSITIONAL:
-            return list[hint]  # type: ignore[valid-type]
-        return dict[str, hint] if kind is inspect.Parameter.VAR_KEYWORD else hint  # type: ignore[valid-type]
-
-    @functools.cached_property
-    def _is_plain(self) -> bool:
-        """Whether plain positional values can be encoded without looking at any annotation."""
-        positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        return all(
-            parameter.kind is positional and any(self._hint(name) is plain for plain in _PLAIN)
-            for name, parameter in self._signature.parameters.items()
-        )
-
-    def encode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-        """The arguments of one call by parameter, so that a call by keyword is the same call."""
-        if not kwargs and self._is_plain and len(args) <= len(self._names):
-            return codec.encode(dict(zip(self._names, args, strict=False)), what=self._name)
-        return codec.encode(self.bind(args, kwargs), self.annotation, what=self._name)
-
-    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The arguments by parameter; `InvalidArgument` when they do not fit."""
-        try:
-            bound = self._signature.bind(*args, **kwargs).arguments
-        except TypeError as error:
-            raise InvalidArgument(f"{self._name}: {error}") from error
-        return {
-            name: list(value) if isinstance(value, tuple) and self._is_variadic(name) else value
-            for name, value in bound.items()
-        }
-
-    def _is_variadic(self, name: str) -> bool:
-        return self._signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
-
-    def decode(self, data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Arguments from an execution's input, decoded as the parameters say.
-
-        Raises `InvalidInput` for a missing or unknown parameter.
-        """
-        given = codec.decode(data, what=f"input of {self._name}")
-        unknown = set(given).difference(self._names) if isinstance(given, dict) else {"input"}
-        missing = [name for name in self._required if name not in given] if not unknown else []
-        if unknown or missing:
-            accepts = ", ".join(self._names) or "no input"
-            cause = f"no parameter {min(unknown)!r}" if unknown else f"nothing for {missing[0]!r}"
-            raise InvalidInput(
-                f"{self._name} {'has' if unknown else 'was given'} {cause}", fix=f"pass {accepts}"
-            )
-        values = codec.decode(data, self.annotation, what=f"input of {self._name}")
-        if self._by_name:
-            return (), values
-        bound = inspect.BoundArguments(self._signature, OrderedDict())
-        for name in self._names:
-            if name in values:
-                value = values[name]
-                bound.arguments[name] = tuple(value) if self._is_variadic(name) else value
-        return bound.args, bound.kwargs
-
-    @property
-    def parameters(self) -> list[tuple[str, Any]]:
-        """Names and annotations, in order."""
-        return [(name, self._hints.get(name, Any)) for name in self._names]
 
 
 class Step(Generic[P, R_co]):
@@ -163,9 +53,12 @@ class Step(Generic[P, R_co]):
         name: str,
         retry: RetryPolicy,
         timeout: timedelta | None,
+        cpu: bool = False,
     ) -> None:
         if not _NAME.fullmatch(name):
             raise InvalidArgument(f"{name!r} can not name a step", fix="use letters, digits, . - and _")
+        if cpu:
+            _check_findable(fn, name)
         functools.update_wrapper(self, fn)
         self.fn = fn
         self.name = name
@@ -173,6 +66,7 @@ class Step(Generic[P, R_co]):
         self.timeout = timeout
         self.signature = Signature(fn, name)
         self._is_async = inspect.iscoroutinefunction(fn)
+        self._needs_process = cpu
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[object, object, R_co]:
         """Call it: in a workflow the recorded result, or a run that is recorded; elsewhere simply a run."""
@@ -196,13 +90,30 @@ class Step(Generic[P, R_co]):
         try:
             if self._is_async:
                 return await self.fn(*args, **kwargs)  # type: ignore[misc, no-any-return]
+            if self._needs_process:
+                return await self._in_process(args, kwargs)
             call = functools.partial(copy_context().run, self.fn, *args, **kwargs)
             return await asyncio.get_running_loop().run_in_executor(_threads(), call)  # type: ignore[arg-type]
         finally:
             branches.current.reset(token)
 
+    async def _in_process(self, args: Any, kwargs: Any) -> R_co:
+        from holdfast.workflows.process_pool import pool
+
+        encoded = self.signature.encode(args, kwargs)
+        answer = await pool().call(self.name, self.fn, encoded)
+        result: R_co = codec.decode(answer, self.signature.result, what=self.name)
+        return result
+
     def __repr__(self) -> str:
         return f"<step {self.name}>"
+
+
+def _check_findable(fn: Callable[..., Any], name: str) -> None:
+    if inspect.iscoroutinefunction(fn):
+        raise UnsuitableForProcess(f"step {name} is asynchronous; only plain functions run in a process")
+    if "<" in fn.__qualname__:
+        raise UnsuitableForProcess(f"step {name} is made inside a function, where no other process finds it")
 
 
 @functools.cache
@@ -216,8 +127,14 @@ class StartOptions:
     """What may be said about one execution beside its arguments."""
 
     id: str | None = None
-    queue: str = "default"
+    queue: str | None = None
+    class_: str = "io"
+    priority: int = 0
+    delay: timedelta | None = None
+    limit_key: str | None = None
+    dedupe_key: str | None = None
     tags: tuple[str, ...] = ()
+    on_parent_end: Literal["cancel", "detach"] = "cancel"
 
 
 class Handle(Protocol[R_co]):
@@ -246,10 +163,21 @@ class Handle(Protocol[R_co]):
 class Starter(Protocol):
     """What a workflow needs of its app."""
 
+    workflows: dict[str, Workflow[Any, Any]]
+    """By name; of several versions the one declared last."""
+    versions: dict[tuple[str, str], Workflow[Any, Any]]
+    """By name and version."""
+
     async def start_workflow(
         self, workflow: Workflow[Any, Any], args: Any, kwargs: Any, options: StartOptions
     ) -> Any:
         """Start an execution in this process and return its handle."""
+        ...
+
+    async def enqueue_workflow(
+        self, workflow: Workflow[Any, Any], args: Any, kwargs: Any, options: StartOptions
+    ) -> Any:
+        """Leave an execution to the workers of its queue and return its handle."""
         ...
 
 
@@ -273,44 +201,102 @@ class Workflow(Generic[P, R]):
         self._starter = starter
         self._options = StartOptions()
 
-    def options(
-        self, *, id: str | None = None, queue: str | None = None, tags: tuple[str, ...] | list[str] = ()
+    def options(  # noqa: PLR0913 - each is one fact about a start
+        self,
+        *,
+        id: str | None = None,
+        queue: str | None = None,
+        class_: Literal["cpu", "io", "gpu"] = "io",
+        priority: int = 0,
+        delay: Duration | None = None,
+        limit_key: str | None = None,
+        dedupe_key: str | None = None,
+        tags: tuple[str, ...] | list[str] = (),
+        on_parent_end: Literal["cancel", "detach"] = "cancel",
     ) -> Workflow[P, R]:
-        """The same workflow with options for the execution it starts; the same id is the same execution."""
+        """The same workflow with options for the execution it starts; the same id is the same execution.
+
+        For workers: `queue` and `class_` say which of them, a higher `priority` goes first, `delay` is the
+        least time before it begins. `limit_key` is what the queue's limit per key counts by. While an
+        execution with the same `dedupe_key` has not ended in the queue, that one is meant. A child with
+        `on_parent_end="detach"` goes on when the workflow that started it ends. Example::
+
+            await report.options(queue="slow", limit_key=customer).enqueue(customer)
+        """
         other = copy.copy(self)
-        other._options = StartOptions(id=id, queue=queue or "default", tags=tuple(tags))
+        other._options = StartOptions(
+            id=id, queue=queue, class_=class_, priority=priority,
+            delay=None if delay is None else parse_duration(delay),
+            limit_key=limit_key, dedupe_key=dedupe_key, tags=tuple(tags), on_parent_end=on_parent_end,
+        )  # fmt: skip
         return other
 
     async def start(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Start an execution and return its handle; awaiting the handle gives the result.
 
+        It runs in this process, unless its options name a queue: then its workers run it, as with `enqueue`.
+        In a workflow it starts a child, the same one in every run, without waiting for its end.
         Raises `NoApp` when the app is not open, `IdTaken` when the id belongs to another input.
         """
-        if branches.current.get() is not None:
-            raise InvalidArgument(
-                f"workflow {self.name} was started inside a workflow: every run would start it again",
-                fix=f"call it: `await {self.name}(…)`, or several with gather; that makes it a child",
-            )
+        branch = branches.current.get()
+        if branch is not None:
+            path, ordinal = branch.call(self.name)
+            call = self._as_child(args, kwargs)
+            id_ = await branch.runtime.start_child(path, ordinal, call)
+            return StartedChild(self, path, id_, call)
+        if self._options.queue is not None:
+            return await self.enqueue(*args, **kwargs)
         handle: Handle[R] = await self._starter.start_workflow(self, args, kwargs, self._options)
+        return handle
+
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+        """Leave an execution to the workers of its queue (`default` unless options name one).
+
+        It is on disk when this returns. Nothing of it runs in this process; awaiting the handle waits for its
+        end. Raises what `start` raises.
+        """
+        handle: Handle[R] = await self._starter.enqueue_workflow(self, args, kwargs, self._options)
         return handle
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run it: as a child in a workflow, else as an execution of the app, to its result."""
         branch = branches.current.get()
         if branch is not None:
-            if self._options != StartOptions():
-                raise InvalidArgument(
-                    f"workflow {self.name} is a child here; its id and queue follow from its parent",
-                    fix="call it without options",
-                )
             path, ordinal = branch.call(self.name)
-            result: R = await branch.runtime.descend(
-                path, ordinal, self.name, None, self.signature.encode(args, kwargs), self.signature.result
-            )
+            call = self._as_child(args, kwargs)
+            result: R = await branch.runtime.descend(path, ordinal, call, self.signature.result)
             return result
-        handle = await self._starter.start_workflow(self, args, kwargs, self._options)
+        handle = await self.start(*args, **kwargs)
         awaited: R = await handle
         return awaited
+
+    def _as_child(self, args: Any, kwargs: Any) -> ChildCall:
+        options = self._options
+        if options.id is not None or options.dedupe_key is not None:
+            raise InvalidArgument(
+                f"workflow {self.name} is a child here; its id follows from its parent",
+                fix="leave out id and dedupe_key",
+            )
+        # Only an older version is asked for by its number: the newest may be one that another app has.
+        version = None if self.beside(None) in (None, self) else self.version
+        return ChildCall(
+            workflow=self.name,
+            version=version,
+            input=self.signature.encode(args, kwargs),
+            queue=options.queue,
+            class_=options.class_,
+            priority=options.priority or None,
+            delay=options.delay,
+            limit_key=options.limit_key,
+            tags=options.tags,
+            detach=options.on_parent_end == "detach",
+        )
+
+    def beside(self, version: str | None) -> Workflow[Any, Any] | None:
+        """That version of this workflow in its app, None meaning the one declared last; None without it."""
+        if version is None:
+            return self._starter.workflows.get(self.name)
+        return self._starter.versions.get((self.name, version))
 
     async def execute(self, runtime: ExecutionRuntime, input: bytes) -> R:
         """Run the function's body on `runtime` with an execution's input."""
@@ -321,6 +307,43 @@ class Workflow(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<workflow {self.name} {self.version}>"
+
+
+class StartedChild(Generic[R]):
+    """A child that its workflow has started and not awaited. Awaiting it gives its result, durably."""
+
+    def __init__(self, workflow: Workflow[Any, R], path: str, id: str, call: ChildCall) -> None:
+        self.id = id
+        self._workflow = workflow
+        self._path = path
+        self._call = call
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self.result().__await__()
+
+    async def result(self) -> R:
+        """Wait for its end; `StepFailed` when it failed."""
+        branch = branches.current.get()
+        if branch is None:
+            raise InvalidArgument(f"child {self.id} is awaited outside of the workflow that started it")
+        name = self._workflow.name
+        path, ordinal = branch.call(f"{name}.result")
+        annotation = self._workflow.signature.result
+        result: R = await branch.runtime.descend(path, ordinal, self._call, annotation, child=self._path)
+        return result
+
+    async def status(self) -> ExecutionStatus:
+        """Refused: what it says changes from run to run."""
+        raise self._refused("its status")
+
+    async def cancel(self, reason: str = "") -> None:
+        """Refused, as above; a step may do it through the app."""
+        raise self._refused("cancelling it")
+
+    def _refused(self, what: str) -> InvalidArgument:
+        return InvalidArgument(
+            f"{what} is not part of a workflow: child {self.id}", fix="ask in a step: `await app.handle(id)`"
+        )
 
 
 async def sleep(duration: Duration) -> None:

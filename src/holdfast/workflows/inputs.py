@@ -7,6 +7,7 @@ and not before. References to other documents are refused: a definition has to s
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 from holdfast.errors import InvalidInput
@@ -113,6 +114,12 @@ def _fill(schema: Any, value: Any) -> None:
 
 
 def _refuse_foreign_references(schema: dict[str, Any], report: Report) -> None:
+    for target in foreign_references(schema):
+        report.add(("inputs",), f"the schema refers to {target[:100]!r}", "copy it under $defs")
+
+
+def foreign_references(schema: dict[str, Any]) -> Iterator[str]:
+    """What a JSON Schema refers to outside of itself: nothing is ever fetched for one."""
     waiting: list[Any] = [schema]
     while waiting:
         each = waiting.pop()
@@ -120,7 +127,7 @@ def _refuse_foreign_references(schema: dict[str, Any], report: Report) -> None:
             for key in ("$ref", "$dynamicRef"):
                 target = each.get(key)
                 if isinstance(target, str) and not target.startswith("#"):
-                    report.add(("inputs",), f"the schema refers to {target[:100]!r}", "copy it under $defs")
+                    yield target
             waiting.extend(each.values())
         elif isinstance(each, list):
             waiting.extend(each)

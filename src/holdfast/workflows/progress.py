@@ -19,6 +19,7 @@ class Happening(Enum):
     STEP_SKIPPED = auto()
     ATTEMPT_FAILED = auto()  # another attempt follows
     TIMER_WAITING = auto()
+    MESSAGE_WAITING = auto()  # a signal or an approval that is waited for
     CHILD_RUNNING = auto()
 
 
@@ -33,6 +34,7 @@ class Progress:
     duration: timedelta | None = None
     error: dict[str, Any] | None = None
     until: float | None = None  # seconds that a timer or the next attempt is away
+    awaits: str | None = None  # `signal approve:otters`
 
 
 Observer = Callable[[Progress], None]

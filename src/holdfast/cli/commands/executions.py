@@ -1,4 +1,4 @@
-"""`holdfast executions`: look at what ran and runs, wait for it, stop it."""
+"""`holdfast executions`: look at what ran and runs, wait for it, control it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from holdfast.cli.commands.executions_control import cancel, pause, resume, retry
+from holdfast.cli.commands.executions_start import start
 from holdfast.cli.context import Invocation
 from holdfast.cli.declare import Command, Group
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from holdfast.records.executions import Execution
     from holdfast.store.store import Store
 
@@ -34,7 +34,7 @@ class _TakesQuery(Command):
 
 @click.group("executions", cls=Group)
 def command() -> None:
-    """List, show, follow, wait for or cancel executions.
+    """List, show, follow, start and control executions.
 
     ID may be a unique beginning of an id, or @last for the newest.
     """
@@ -51,10 +51,9 @@ def list_(invocation: Invocation, query: tuple[str, ...], limit: int, after: str
     QUERY is made of filters that all have to fit: status:failed workflow:NAME version:V queue:Q id:ID
     started:<2h (less than two hours ago) finished:>2026-01-31; a - in front of a filter turns it round.
     """
-    from holdfast.cli.reading import execution_record, with_store
-    from holdfast.records.executions import ExecutionKey
+    from holdfast.cli.reading import cursor_key, execution_record, with_store
 
-    before = None if after is None else ExecutionKey(_key(after))
+    before = None if after is None else cursor_key(after)
 
     async def read(store: Store) -> list[Execution]:
         return await store.list_executions(list(query), before=before, limit=limit)
@@ -66,20 +65,6 @@ def list_(invocation: Invocation, query: tuple[str, ...], limit: int, after: str
     invocation.output.records(rows, columns, next_cursor=cursor)
     if cursor and invocation.output.is_table:
         invocation.say(f"more: --after {cursor}")
-
-
-def _key(cursor: str) -> bytes:
-    from holdfast.errors import InvalidUsage
-
-    try:
-        key = bytes.fromhex(cursor)
-    except ValueError:
-        key = b""
-    if len(key) != 16:
-        raise InvalidUsage(
-            f"{cursor[:40]!r} is not a cursor", where="--after", fix="pass the next_cursor of an earlier page"
-        )
-    return key
 
 
 @command.command()
@@ -156,19 +141,5 @@ def wait(invocation: Invocation, ids: tuple[str, ...]) -> int:
     return wait_for(invocation, ids)
 
 
-@command.command()
-@click.argument("ids", nargs=-1, required=True, metavar="ID…")
-@click.option("--reason", default="", metavar="TEXT", help="why; it is kept in the log")
-@click.option("--no-wait", is_flag=True, help="ask, and do not wait for the end")
-@click.pass_obj
-def cancel(invocation: Invocation, ids: Sequence[str], reason: str, no_wait: bool) -> int:
-    """Stop executions for good, wherever they run.
-
-    A process that runs one is told and stops it; waits for that up to --timeout (default 30s).
-
-    Exit codes: 0 cancelled, 9 asked but not ended yet, 4 ended already in another way; 10 when several
-    differ.
-    """
-    from holdfast.cli.waiting import cancel_all
-
-    return cancel_all(invocation, ids, reason=reason, wait=not no_wait)
+for _verb in (start, cancel, pause, resume, retry):
+    command.add_command(_verb)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from holdfast.cli.context import Invocation
 from holdfast.cli.declare import Command
+from holdfast.cli.filing import Filing, filing_options
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from holdfast.cli.targets import Target
     from holdfast.config.schema import Config
 
@@ -32,9 +35,12 @@ STORES = ("in-memory", "memory", "sqlite", "postgres", "postgresql")
     "--state-store-type", type=click.Choice(STORES), metavar="TYPE",
     help="kind of store, instead of the configured one: in-memory, sqlite or postgres",
 )  # fmt: skip
+@click.option("--detach", is_flag=True, help="leave it to the workers, and print its id")
+@filing_options
 @click.pass_obj
 def command(  # noqa: PLR0913 - each is one flag
     invocation: Invocation,
+    /,
     target: str,
     arguments: tuple[str, ...],
     given: str | None,
@@ -43,6 +49,8 @@ def command(  # noqa: PLR0913 - each is one flag
     steal: bool,
     wait: str,
     state_store_type: str | None,
+    detach: bool,
+    **filed: Any,
 ) -> int:
     """Run a workflow to its end.
 
@@ -50,6 +58,10 @@ def command(  # noqa: PLR0913 - each is one flag
     ARGS are name=value, or values in order for a Python function. The result is printed as JSON on stdout.
     The counts of the last line leave out the steps of sub-workflows. With --timeout the execution is handed
     back after that long.
+
+    With --detach a new execution is left to the workers of --queue (`default` without it), and its id is
+    printed. With --queue alone it is left to them as well, and followed to its end. --class, --priority,
+    --delay, --dedupe-key and --limit-key go with either.
 
     Exit codes: 0 completed, 7 failed, 8 cancelled, 9 waiting or stopped by --timeout, 4 owned by another
     process or changed meanwhile, 130 after Ctrl-C, 143 after SIGTERM; what was done is always saved.
@@ -61,17 +73,59 @@ def command(  # noqa: PLR0913 - each is one flag
 
     if new and id_ is not None:
         raise InvalidUsage("--new and --id exclude each other", where="run", fix="give one of them")
+    filing = Filing(**filed)
+    _check(filing, detach=detach, steal=steal)
     limit = parse_duration(wait)
     folder = Path.cwd()
     found = read_target(target, arguments, read_input(given, invocation.stdin, folder), folder)
     settings = {} if state_store_type is None else {"storage.type": state_store_type}
     config = invocation.load_config(settings=settings).config
+    if detach or filing.queue is not None:
+        return _enqueue(invocation, found, config, filing, id=id_, wait=None if detach else limit)
     if invocation.flags.dry_run:
         return _plan(invocation, found, config)
     return run_target(invocation, found, config, id=id_, new=new, steal=steal, wait=limit)
 
 
-def _plan(invocation: Invocation, found: Target, config: Config) -> int:
+def _check(filing: Filing, *, detach: bool, steal: bool) -> None:
+    """Refuse flags that would have no effect."""
+    from holdfast.errors import InvalidUsage
+
+    left_to_workers = detach or filing.queue is not None
+    if not left_to_workers and not filing.is_empty:
+        raise InvalidUsage(
+            f"{filing.flags[0]} is for executions that workers run",
+            where="run",
+            fix="add --detach or --queue, or leave it out",
+        )
+    if left_to_workers and steal:
+        raise InvalidUsage(
+            "--steal takes an execution to this process, --detach and --queue leave it to workers",
+            where="run",
+            fix="give one of them",
+        )
+
+
+def _enqueue(
+    invocation: Invocation,
+    found: Target,
+    config: Config,
+    filing: Filing,
+    *,
+    id: str | None,
+    wait: timedelta | None,
+) -> int:
+    from holdfast.cli import enqueuing
+
+    origin = enqueuing.origin_of(config, filing, id)
+    if invocation.flags.dry_run:
+        return _plan(invocation, found, config, queue=origin.queue)
+    if wait is None:
+        return enqueuing.enqueue(invocation, config, found.program, found.input, origin)
+    return enqueuing.enqueue_and_follow(invocation, config, found.program, found.input, origin, wait=wait)
+
+
+def _plan(invocation: Invocation, found: Target, config: Config, **more: str) -> int:
     from holdfast.store import codec
 
     definition = found.program.definition
@@ -81,6 +135,7 @@ def _plan(invocation: Invocation, found: Target, config: Config) -> int:
             "version": definition.version,
             "input": codec.decode(found.input),
             "store": str(config.storage.url),
+            **more,
             "dry_run": True,
         },
         key="workflow",

@@ -42,6 +42,7 @@ _STATE_OF = {
     Happening.STEP_SKIPPED: State.SKIPPED,
     Happening.ATTEMPT_FAILED: State.RETRYING,
     Happening.TIMER_WAITING: State.WAITING,
+    Happening.MESSAGE_WAITING: State.WAITING,
     Happening.CHILD_RUNNING: State.RUNNING,
 }
 ACTIVE = frozenset({State.RUNNING, State.RETRYING, State.WAITING})
@@ -128,6 +129,8 @@ class Board:
         item.until = None if progress.until is None else now + progress.until
         if progress.error is not None:
             item.remark = row.remark = f"{progress.error.get('type')}: {progress.error.get('message')}"
+        elif progress.awaits is not None:
+            item.remark = f"for {progress.awaits}"
         if state is State.RETRYING:
             row.retries += 1
         if state in ACTIVE:

@@ -85,6 +85,8 @@ class JsonLines(Silent):
             line["duration"] = progress.duration.total_seconds()
         if progress.error is not None:
             line["error"] = progress.error
+        if progress.awaits is not None:
+            line["awaits"] = progress.awaits
         if progress.until is not None:
             line["until_seconds"] = round(progress.until, 3)
         self._stream.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -184,6 +186,8 @@ def item_text(item: Item, now: float) -> str:
     if item.state in (State.RETRYING, State.WAITING) and item.until is not None:
         left = seconds_text(max(item.until - now, 0))
         text += f"  again in {left}" if item.state is State.RETRYING else f"  {left} left"
+    if item.state is State.WAITING and item.remark:
+        text += f"  {one_line(item.remark)}"
     if item.state in (State.SAVED, State.SKIPPED):
         text += f"  {item.state.value}"
     if item.remark and item.state in (State.RETRYING, State.FAILED):

@@ -25,6 +25,7 @@ from enum import Enum, StrEnum
 from typing import Any, Literal, NamedTuple, Protocol
 
 from holdfast.records.executions import BootId, ExecutionKey
+from holdfast.store.hints import HintSource
 from holdfast.store.migrations.session import MigrationSession
 
 Row = Sequence[Any]
@@ -69,7 +70,11 @@ class EventRow(NamedTuple):
 
 
 class NewExecution(NamedTuple):
-    """The row of an execution that an entry creates, already owned by the writer."""
+    """The row of an execution that an entry creates: owned by the writer, or left for a worker.
+
+    One that is left has no owner and epoch 0, and is `ready`, or `waiting` with `due_in_us` from the
+    database's now.
+    """
 
     key: ExecutionKey
     tenant_id: str
@@ -80,27 +85,39 @@ class NewExecution(NamedTuple):
     fingerprint: bytes
     status: str
     queue: str
+    class_: str
     priority: int
+    due_in_us: int | None
     owner: BootId | None
     epoch: int
-    parent: ExecutionKey | None
-    parent_path: str | None
-    tags: tuple[str, ...]
-    trigger_source: str
-    started_by: str | None
+    parent: ExecutionKey | None = None
+    parent_path: str | None = None
+    limit_key: str | None = None
+    dedupe_key: str | None = None
+    detached: bool = False
+    tags: tuple[str, ...] = ()
+    trigger_source: str = "api"
+    started_by: str | None = None
+
+    @property
+    def row(self) -> tuple[Any, ...]:
+        """The columns of `executions`, in the order of `flush_start`."""
+        return self[:19]
 
 
 class Transition(NamedTuple):
     """A change of the execution row that goes with an entry.
 
     The row gives up its owner unless the new status is `running`. `expect_wakes` makes it a
-    compare-and-set: with a message in between, the whole entry is answered `WOKEN`.
+    compare-and-set: with a message in between, the whole entry is answered `WOKEN`. `frees_slots` gives back
+    the places it held in a queue with limits.
     """
 
     status: str
     final: bool
     due_in: timedelta | None = None  # from the database's now
     expect_wakes: int | None = None
+    frees_slots: bool = False
 
 
 class Post(NamedTuple):
@@ -239,4 +256,8 @@ class Driver(Executor, Protocol):
 
     def heartbeat(self) -> Heartbeat | None:
         """A connection for the lease thread; None where nobody else could take over."""
+        ...
+
+    def hints(self) -> HintSource | None:
+        """A way to hear of other processes and to tell them; None where there are none."""
         ...

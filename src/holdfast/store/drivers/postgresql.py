@@ -1,5 +1,8 @@
 """PostgreSQL: a pool for reads and transactions, and one dedicated connection for the journal.
 
+Behind a pooler in transaction mode (`options.direct` is set) both go by the pooler, and what needs a session
+of its own (migrations, the lease, notifications) goes to the server itself.
+
 READ COMMITTED is asked for explicitly. Every setting of ours is local to a transaction, so a connection goes
 back to the pool without a reset query, and nothing leaks behind a pooler. Statements name their schema, so
 the search path does not matter.
@@ -18,14 +21,30 @@ from typing import Any, Literal
 
 import asyncpg
 
-from holdfast.errors import HoldfastError, PoolTimeout, RetryLater, StoreUnavailable, UnknownOutcome
+from holdfast.errors import (
+    DirectUrlElsewhere,
+    HoldfastError,
+    PoolTimeout,
+    RetryLater,
+    StoreUnavailable,
+    UnknownOutcome,
+)
 from holdfast.records.executions import ExecutionKey
 from holdfast.store.drivers.base import Batch, Heartbeat, Isolation, Reply, Row, Transaction
-from holdfast.store.drivers.postgresql_errors import is_connection_lost, translate, translated
+from holdfast.store.drivers.postgresql_errors import (
+    FAILURES,
+    detecting_poolers,
+    is_connection_lost,
+    translate,
+    translated,
+)
 from holdfast.store.drivers.postgresql_flush import PostgresqlFlush
 from holdfast.store.drivers.postgresql_heartbeat import PostgresqlHeartbeat
+from holdfast.store.drivers.postgresql_hints import HintTiming, PostgresqlHints, keep_alive
 from holdfast.store.drivers.postgresql_migrations import PostgresqlMigrations
+from holdfast.store.drivers.postgresql_pooler import POOLED, PooledSession, same_database, transaction_of
 from holdfast.store.drivers.postgresql_tls import TlsOptions, tls_context
+from holdfast.store.hints import HintSource
 from holdfast.store.migrations.session import MigrationSession
 from holdfast.store.sql import Statements
 
@@ -38,6 +57,17 @@ _ISOLATION = {
 # Planning the flush takes longer than running it, and a plan made for few rows reads the whole table: one
 # plan is made for good, and it goes by primary key.
 _JOURNAL_SETTINGS = MappingProxyType({"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"})
+
+
+_NAME = "holdfast"
+_SESSION_SETTINGS = MappingProxyType(
+    {
+        # The fence is a row lock followed by reads of the newest row: true at this level only.
+        "default_transaction_isolation": "read committed",
+        # A JIT compiler pays for queries of seconds; ours take microseconds.
+        "jit": "off",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +88,8 @@ class PostgresqlOptions:
     connect_timeout: timedelta = timedelta(seconds=10)
     statement_timeout: timedelta = timedelta(seconds=30)
     tls: TlsOptions = field(default_factory=TlsOptions)
+    direct: PostgresqlOptions | None = None
+    """The server itself, when the address above is a pooler in transaction mode."""
 
     @property
     def place(self) -> str:
@@ -91,6 +123,7 @@ class PostgresqlDriver:
         now = "now()" if not clock_shift else f"(now() + interval '{clock_shift.total_seconds()} s')"
         quoted = '"' + options.schema.replace('"', '""') + '"'
         self.schema = quoted
+        self._pooled = options.direct is not None
         self._sql = Statements("postgresql", schema=quoted, now=now)
         self._pool: asyncpg.Pool[Any] | None = None
         self._pool_opening = asyncio.Lock()
@@ -98,9 +131,27 @@ class PostgresqlDriver:
         self._opened = False
 
     async def open(self) -> None:
-        """Connect once to see that the server answers; the pool follows when it is first needed."""
+        """Connect once to see that the server answers; the pool follows when it is first needed.
+
+        Raises `PoolerDetected` and `DirectUrlElsewhere`, which are about `options.direct`.
+        """
         self._opened = True
-        await self._acquire_pool()
+        with detecting_poolers(self.options.place):
+            await self._acquire_pool()
+        if self._pooled:
+            await self._compare()
+
+    async def _compare(self) -> None:
+        direct = await self.connect()
+        try:
+            with translated("comparing the pooler with the server"):
+                async with self._connection() as pooled:
+                    same = await same_database(pooled, direct, self._timeout_s)
+        finally:
+            await _close_quietly(direct)
+        if not same:
+            places = f"{self.options.place} and {self.options.direct.place}"  # type: ignore[union-attr]
+            raise DirectUrlElsewhere("two databases are named as one", where=places)
 
     async def close(self) -> None:
         """Close the journal's connection and the pool."""
@@ -115,34 +166,28 @@ class PostgresqlDriver:
                 pool.terminate()
 
     async def connect(self, settings: Mapping[str, str] = MappingProxyType({})) -> asyncpg.Connection[Any]:
-        """A connection of its own, outside the pool, with further server settings."""
-        options = self.options
-        arguments = self._connect_arguments()
-        arguments["server_settings"].update(settings)
+        """A connection of its own to the server itself, outside the pool, with further server settings."""
+        options = self.options.direct or self.options
+        arguments = _address(options)
+        arguments["server_settings"] = {"application_name": _NAME, **_SESSION_SETTINGS, **settings}
+        return await self._connect(options, arguments)
+
+    async def _connect(
+        self, options: PostgresqlOptions, arguments: Mapping[str, Any]
+    ) -> asyncpg.Connection[Any]:
         with translated(options.place):
             connection: asyncpg.Connection[Any] = await asyncpg.connect(
                 timeout=options.connect_timeout.total_seconds(), **arguments
             )
+        keep_alive(connection, HintTiming())
         return connection
 
-    def _connect_arguments(self) -> dict[str, Any]:
-        options = self.options
-        return {
-            "host": options.host,
-            "port": options.port,
-            "database": options.database,
-            "user": options.user,
-            "password": options.password,
-            "ssl": tls_context(options.tls, options.host),
-            "connection_class": _Connection,
-            "server_settings": {
-                "application_name": "holdfast",
-                # The fence is a row lock followed by reads of the newest row: true at this level only.
-                "default_transaction_isolation": "read committed",
-                # A JIT compiler pays for queries of seconds; ours take microseconds.
-                "jit": "off",
-            },
-        }
+    def _pool_arguments(self) -> dict[str, Any]:
+        """For connections that go by the pooler, if there is one: it refuses settings it does not know."""
+        arguments = _address(self.options)
+        if self._pooled:
+            return arguments | POOLED | {"server_settings": {"application_name": _NAME}}
+        return arguments | {"server_settings": {"application_name": _NAME, **_SESSION_SETTINGS}}
 
     async def _acquire_pool(self) -> asyncpg.Pool[Any]:
         if not self._opened:
@@ -156,7 +201,8 @@ class PostgresqlDriver:
                         max_size=options.pool_max,
                         max_inactive_connection_lifetime=options.idle_timeout.total_seconds(),
                         timeout=options.connect_timeout.total_seconds(),
-                        **self._connect_arguments(),
+                        init=_watch_over,
+                        **self._pool_arguments(),
                     )
         return self._pool
 
@@ -166,6 +212,12 @@ class PostgresqlDriver:
         connection = await self._take(pool)
         try:
             yield connection
+        except HoldfastError as error:
+            # Of no more use, and the pool does not see that: it would wait long for a silent one to come to
+            # rest.
+            if isinstance(error.__cause__, asyncpg.InternalClientError | TimeoutError):
+                connection.terminate()
+            raise
         finally:
             await asyncio.shield(self._give_back(pool, connection))
 
@@ -178,13 +230,13 @@ class PostgresqlDriver:
                 f"no connection became free within {timeout_s:g} s (pool of {self.options.pool_max})",
                 where=self.options.place,
             ) from error
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except FAILURES as error:
             raise translate(error, self.options.place) from error
 
     async def _give_back(self, pool: asyncpg.Pool[Any], connection: Any) -> None:
         lifetime_s = self.options.max_lifetime.total_seconds()
         # A connection that broke has left the pool by itself, and refuses every question about it.
-        with suppress(asyncpg.InterfaceError, asyncpg.PostgresError, OSError):
+        with suppress(*FAILURES):
             if not connection.is_closed() and time.monotonic() - connection.born > lifetime_s:
                 await _close_quietly(connection)
             await pool.release(connection)
@@ -195,9 +247,13 @@ class PostgresqlDriver:
 
     async def fetch_text(self, text: str, *args: Any) -> list[Row]:
         """See `Executor.fetch_text`."""
+        rows: list[Row]
         async with self._connection() as connection:
             with translated("statement"):
-                rows: list[Row] = await connection.fetch(text, *args, timeout=self._timeout_s)
+                if not self._pooled:
+                    return await connection.fetch(text, *args, timeout=self._timeout_s)  # type: ignore[no-any-return]
+                async with transaction_of(connection, self._timeout_s):
+                    rows = await connection.fetch(text, *args, timeout=self._timeout_s)
         return rows
 
     @property
@@ -216,7 +272,7 @@ class PostgresqlDriver:
             try:
                 yield PostgresqlTransaction(connection, self._sql, self._timeout_s)
             except BaseException:
-                with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                with suppress(*FAILURES):
                     await asyncio.shield(transaction.rollback())
                 raise
             await self._commit(transaction)
@@ -224,7 +280,7 @@ class PostgresqlDriver:
     async def _commit(self, transaction: Any) -> None:
         try:
             await transaction.commit()
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except FAILURES as error:
             if is_connection_lost(error):
                 raise UnknownOutcome(
                     "the connection was lost while COMMIT was under way", where=self.options.place
@@ -238,7 +294,7 @@ class PostgresqlDriver:
         journal = self._journal
         try:
             return await journal.write(batch, self._timeout_s)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except FAILURES as error:
             failure: HoldfastError
             if is_connection_lost(error):
                 failure = UnknownOutcome("the connection was lost during a flush", where=self.options.place)
@@ -258,7 +314,12 @@ class PostgresqlDriver:
     async def _open_journal(self) -> PostgresqlFlush:
         if not self._opened:
             raise StoreUnavailable("the store is not open", fix="open it first: `async with …`")
-        connection = await self.connect(_JOURNAL_SETTINGS)
+        connection: asyncpg.Connection[Any] | PooledSession
+        if self._pooled:
+            bare = await self._connect(self.options, self._pool_arguments())
+            connection = PooledSession(bare, _JOURNAL_SETTINGS)
+        else:
+            connection = await self.connect(_JOURNAL_SETTINGS)
         flush = PostgresqlFlush(connection, self._sql)
         try:
             with translated("preparing the journal's statements"):
@@ -284,6 +345,13 @@ class PostgresqlDriver:
     def heartbeat(self) -> Heartbeat | None:
         """A connection on a loop of its own in the lease thread."""
         return PostgresqlHeartbeat(self.connect, self._sql, self._timeout_s)
+
+    def hints(self) -> HintSource | None:
+        """LISTEN and NOTIFY on a direct connection of their own; tested from the pool."""
+        return PostgresqlHints(self.connect, self._notify, self.options.schema)
+
+    async def _notify(self, channel: str, payload: str) -> None:
+        await self.fetch_text("SELECT pg_notify($1, $2)", channel, payload)
 
 
 class PostgresqlTransaction:
@@ -313,15 +381,32 @@ class PostgresqlTransaction:
         try:
             yield
         except BaseException:
-            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            with suppress(*FAILURES):
                 await asyncio.shield(nested.rollback())
             raise
         with translated("savepoint"):
             await nested.commit()
 
 
+def _address(options: PostgresqlOptions) -> dict[str, Any]:
+    return {
+        "host": options.host,
+        "port": options.port,
+        "database": options.database,
+        "user": options.user,
+        "password": options.password,
+        "ssl": tls_context(options.tls, options.host),
+        "connection_class": _Connection,
+    }
+
+
+async def _watch_over(connection: Any) -> None:
+    """Have a pooled connection noticed when it is half-open, also while nobody uses it."""
+    keep_alive(connection, HintTiming())
+
+
 async def _close_quietly(connection: Any) -> None:
     try:
         await connection.close(timeout=2)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+    except FAILURES:
         connection.terminate()

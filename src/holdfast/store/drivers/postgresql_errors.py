@@ -14,6 +14,7 @@ from holdfast.errors import (
     HoldfastError,
     InvalidData,
     NoStore,
+    PoolerDetected,
     RetryLater,
     StatementTimeout,
     StoreUnavailable,
@@ -29,6 +30,11 @@ _BY_STATE: dict[str, tuple[type[HoldfastError], str]] = {
     "3D000": (NoStore, "the database does not exist"),
     "3F000": (NoStore, "the schema does not exist in this database"),
     "42P01": (NoStore, "the tables do not exist in this database"),
+    "26000": (PoolerDetected, "a prepared statement is gone, as behind a pooler in transaction mode"),
+    "42P05": (
+        PoolerDetected,
+        "a prepared statement is there already, as behind a pooler in transaction mode",
+    ),
     "25006": (StoreUnavailable, "the server is read-only"),
     "53100": (RetryLater, "the server's disk is full"),
 }
@@ -45,6 +51,11 @@ _BY_CLASS: dict[str, tuple[type[HoldfastError], str]] = {
 }
 
 
+FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+"""What asyncpg raises. `InternalClientError`: the server ended the session while its connection lay in the
+pool, and the client had read the message of that but not the end of the connection."""
+
+
 def is_connection_lost(error: BaseException) -> bool:
     """Whether the connection is gone, so that what was under way has no known outcome."""
     if isinstance(error, asyncpg.PostgresError):
@@ -52,7 +63,7 @@ def is_connection_lost(error: BaseException) -> bool:
         return state.startswith(("08", "57P")) or isinstance(error, asyncpg.PostgresConnectionError)
     if isinstance(error, asyncpg.InterfaceError):
         return not isinstance(error, asyncpg.DataError | ValueError)
-    return isinstance(error, OSError | TimeoutError)
+    return isinstance(error, OSError | TimeoutError | asyncpg.InternalClientError)
 
 
 def translate(error: BaseException, where: str) -> HoldfastError:
@@ -74,9 +85,23 @@ def translate(error: BaseException, where: str) -> HoldfastError:
 
 
 @contextmanager
+def detecting_poolers(where: str) -> Iterator[None]:
+    """Say so when what answers refuses the settings of a connection, which a server never does."""
+    try:
+        yield
+    except StoreUnavailable as error:
+        state = getattr(error.__cause__, "sqlstate", None)
+        if state == asyncpg.ProtocolViolationError.sqlstate:
+            raise PoolerDetected(
+                f"the address does not take a connection with settings, as a pooler ({state})", where=where
+            ) from error
+        raise
+
+
+@contextmanager
 def translated(where: str) -> Iterator[None]:
     """Translate what a block raises."""
     try:
         yield
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except FAILURES as error:
         raise translate(error, where) from error

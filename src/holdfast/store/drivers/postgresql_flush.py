@@ -14,6 +14,7 @@ from typing import Any
 import asyncpg
 
 from holdfast.store.drivers.base import Answer, Batch, Reply, Write
+from holdfast.store.drivers.postgresql_pooler import PooledSession
 from holdfast.store.sql import Statements
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -25,7 +26,7 @@ _NO_DETAILS = (None, None, None)
 class PostgresqlFlush:
     """Writes batches on one connection with its prepared statements."""
 
-    def __init__(self, connection: asyncpg.Connection[Any], statements: Statements) -> None:
+    def __init__(self, connection: asyncpg.Connection[Any] | PooledSession, statements: Statements) -> None:
         self.connection = connection
         self._sql = statements
         self._append: Any = None
@@ -53,9 +54,16 @@ class PostgresqlFlush:
             row = await append.fetchrow(keys, epochs, events, timeout=timeout_s)
         else:
             receivers = [write.post.target for write in writes if write.post is not None]
-            creates = [write.create[:14] for write in writes if write.create is not None]
+            creates = [write.create.row for write in writes if write.create is not None]
             effects = [_effect(write) for write in writes if not write.is_plain]
-            row = await flush.fetchrow(keys, epochs, receivers, creates, events, effects, timeout=timeout_s)
+            freed = [
+                write.event.execution
+                for write in writes
+                if write.transition is not None and write.transition.frees_slots
+            ]
+            row = await flush.fetchrow(
+                keys, epochs, receivers, creates, events, effects, freed, timeout=timeout_s
+            )
         written, woken_keys, woken_counts = row
         wakes = dict(zip(woken_keys, woken_counts, strict=True)) if woken_keys else {}
         if written == len(writes):
@@ -104,6 +112,7 @@ def _examined(write: Write) -> tuple[Any, ...]:
     return (
         event.execution, event.seq, event.epoch, event.path, event.generation, event.result,
         new.tenant_id if new else None, new.id if new else None, post.target if post else None,
+        new.queue if new else None, new.dedupe_key if new else None,
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 
+from holdfast.errors import HoldfastError
 from holdfast.records.executions import BootId
 from holdfast.store.drivers.postgresql_errors import translated
 from holdfast.store.sql import Statements
@@ -35,10 +36,18 @@ class PostgresqlHeartbeat:
     async def _renew(self, boot: BootId, lease: timedelta) -> bool:
         if self._connection is None or self._connection.is_closed():
             self._connection = await self._connect()
-        with translated("renewing the lease"):
-            rows = await self._connection.fetch(
-                self._sql["workers.renew"], boot, lease, timeout=self._timeout_s
-            )
+        # An answer that comes behind the next renewal is worth nothing, and a connection that does not answer
+        # may be half-open: the next try gets a new one.
+        patience_s = min(self._timeout_s, lease.total_seconds() / 3)
+        try:
+            with translated("renewing the lease"):
+                rows = await self._connection.fetch(
+                    self._sql["workers.renew"], boot, lease, timeout=patience_s
+                )
+        except HoldfastError:
+            self._connection.terminate()
+            self._connection = None
+            raise
         return bool(rows)
 
     def close(self) -> None:

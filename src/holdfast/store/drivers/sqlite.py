@@ -25,8 +25,10 @@ from holdfast.store.drivers import sqlite_place
 from holdfast.store.drivers.base import Batch, Heartbeat, Isolation, Reply, Row, Transaction
 from holdfast.store.drivers.sqlite_errors import is_deadly, translate, translated
 from holdfast.store.drivers.sqlite_flush import SqliteFlush
+from holdfast.store.drivers.sqlite_hints import SqliteHints, data_version
 from holdfast.store.drivers.sqlite_migrations import SqliteMigrations
 from holdfast.store.drivers.sqlite_threads import ConnectionDead, ConnectionThread
+from holdfast.store.hints import HintSource
 from holdfast.store.migrations.session import MigrationSession
 from holdfast.store.sql import Statements
 
@@ -152,6 +154,15 @@ class SqliteDriver:
         if self.path is None:
             return None
         return SqliteHeartbeat(self._connect, self._sql)
+
+    def hints(self) -> HintSource | None:
+        """A thread that watches the file; None in memory, where there is nobody else."""
+        if self.path is None:
+            return None
+        return SqliteHints(self._connect_reader, self._version_of_others)
+
+    async def _version_of_others(self) -> int:
+        return await self._thread().submit(data_version)
 
     def _connect_writer(self) -> apsw.Connection:
         connection = self._connect()

@@ -153,7 +153,9 @@ class SqliteFlush:
     def _is_recorded(self, connection: apsw.Connection, write: Write) -> bool:
         event, new = write.event, write.create
         if new is not None:
-            taken = connection.execute(self._sql["journal.id_taken"], (new.tenant_id, new.id, new.key))
+            taken = connection.execute(
+                self._sql["journal.id_taken"], (new.tenant_id, new.id, new.key, new.queue, new.dedupe_key)
+            )
             return taken.fetchone() is not None
         found = connection.execute(
             self._sql["journal.recorded"],
@@ -163,7 +165,7 @@ class SqliteFlush:
 
     def _before_event(self, connection: apsw.Connection, write: Write, tenant: str, now: int) -> None:
         if (new := write.create) is not None:
-            connection.execute(self._sql["journal.insert_execution"], (*new[:14], now))
+            connection.execute(self._sql["journal.insert_execution"], (*new.row, now))
             if new.tags or new.started_by is not None:
                 details = (new.key, new.tenant_id, _json_list(new.tags), new.trigger_source, new.started_by)
                 connection.execute(self._sql["journal.insert_details"], details)
@@ -179,6 +181,8 @@ class SqliteFlush:
             connection.execute(
                 self._sql["journal.transition"], _transition_values(key, write.transition, now)
             )
+            if write.transition.frees_slots and write.transition.status != "running":
+                connection.execute(self._sql["journal.free_slots"], (key,))
         if write.take is not None:
             connection.execute(self._sql["journal.take_message"], (key, write.take))
         if write.post is not None:

@@ -13,7 +13,7 @@ from holdfast.errors import InvalidConfiguration
 from holdfast.workflows.steps.base import BodyKind, RuntimeKind, StepKind
 
 GROUP = "holdfast.steps"
-BUILT_IN = ("shell", "python", "sleep", "workflow")
+BUILT_IN = ("agent", "shell", "python", "sleep", "wait", "approval", "workflow")
 
 
 @cache
@@ -53,6 +53,18 @@ def _built_in(name: str) -> StepKind:
         from holdfast.workflows.steps.shell import ShellKind
 
         return ShellKind()
+    if name == "wait":
+        from holdfast.workflows.steps.wait import WaitKind
+
+        return WaitKind()
+    if name == "approval":
+        from holdfast.workflows.steps.approval import ApprovalKind
+
+        return ApprovalKind()
+    if name == "agent":
+        from holdfast.workflows.steps.agent import AgentKind
+
+        return AgentKind()
     if name == "python":
         from holdfast.workflows.steps.python import PythonKind
 

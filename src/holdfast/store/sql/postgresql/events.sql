@@ -8,11 +8,21 @@ WHERE e.execution = $1
 ORDER BY e.seq
 
 -- name: events.end
--- How an execution ended.
+-- How an execution ended. An end that a retry took back is none.
 SELECT e.type, coalesce(e.payload, p.body)
 FROM {schema}.events e
 LEFT JOIN {schema}.payloads p ON p.execution = e.execution AND p.digest = e.payload_ref
 WHERE e.execution = $1 AND e.type IN ('execution.completed', 'execution.failed', 'execution.cancelled')
+  AND NOT EXISTS (SELECT 1 FROM {schema}.events r
+                  WHERE r.execution = e.execution AND r.type = 'step.reset' AND r.seq > e.seq)
+ORDER BY e.seq DESC LIMIT 1
+
+-- name: events.waits
+-- What an execution waits for, as it said when it was suspended.
+SELECT coalesce(e.payload, p.body)
+FROM {schema}.events e
+LEFT JOIN {schema}.payloads p ON p.execution = e.execution AND p.digest = e.payload_ref
+WHERE e.execution = $1 AND e.type = 'execution.suspended'
 ORDER BY e.seq DESC LIMIT 1
 
 -- name: events.input
@@ -63,6 +73,8 @@ SELECT x.id, x.status, e.type
 FROM {schema}.executions x
 LEFT JOIN {schema}.events e ON e.execution = x.key
      AND e.type IN ('execution.completed', 'execution.failed', 'execution.cancelled')
+     AND NOT EXISTS (SELECT 1 FROM {schema}.events r
+                     WHERE r.execution = e.execution AND r.type = 'step.reset' AND r.seq > e.seq)
 WHERE x.tenant_id = $1
   AND coalesce('execution.' || CASE WHEN x.finished_at IS NOT NULL THEN x.status END, '') <> coalesce(e.type, '')
 ORDER BY x.id

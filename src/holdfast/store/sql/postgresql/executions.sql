@@ -28,18 +28,18 @@ WHERE tenant_id = $1 AND fingerprint = $2 AND finished_at IS NULL AND parent IS 
 ORDER BY key DESC
 
 -- name: executions.interrupted
--- What could go on now if somebody drove it; children come back with their parents.
+-- What could go on now if somebody drove it; children come back with their parents, also one that was woken while
+-- its parent waits for it. What nobody ever had is not interrupted: it waits in its queue.
+WITH RECURSIVE woken(key, parent) AS (
+    SELECT key, parent FROM {schema}.executions
+    WHERE tenant_id = $1 AND finished_at IS NULL AND epoch > 0
+      AND (status = 'ready' OR (status = 'running' AND parent IS NULL) OR (status = 'waiting' AND due_at <= {now}))
+    UNION
+    SELECT e.key, e.parent FROM woken JOIN {schema}.executions e ON e.key = woken.parent WHERE e.finished_at IS NULL
+)
 SELECT key, id, tenant_id, workflow, version, definition, fingerprint, status, queue, priority, due_at, owner,
        epoch, recoveries, wakes, parent, created_at, finished_at
-FROM {schema}.executions
-WHERE tenant_id = $1 AND finished_at IS NULL AND parent IS NULL
-  AND (status IN ('running', 'ready') OR (status = 'waiting' AND due_at <= {now}))
-ORDER BY key
-
--- name: executions.unfinished_children
-SELECT key, id, tenant_id, workflow, version, definition, fingerprint, status, queue, priority, due_at, owner,
-       epoch, recoveries, wakes, parent, created_at, finished_at
-FROM {schema}.executions WHERE parent = $1 AND finished_at IS NULL ORDER BY key
+FROM {schema}.executions WHERE key IN (SELECT key FROM woken WHERE parent IS NULL) ORDER BY key
 
 -- name: executions.lock
 -- Taken after the owner's row, always in that order.
@@ -73,3 +73,7 @@ SELECT tags, trigger_source, started_by FROM {schema}.execution_details WHERE ex
 
 -- name: executions.parent_path
 SELECT parent_path FROM {schema}.executions WHERE key = $1
+
+-- name: executions.hold
+-- The fence for what is written beside the journal: the row stays locked while the epoch is the caller's.
+SELECT epoch FROM {schema}.executions WHERE key = $1 AND epoch = $2 FOR NO KEY UPDATE

@@ -42,9 +42,12 @@ WITH fence AS MATERIALIZED (
     SELECT e.key FROM {schema}.executions e WHERE e.key = ANY ($3::bytea[]) FOR NO KEY UPDATE SKIP LOCKED
 ), created AS (
     INSERT INTO {schema}.executions (key, tenant_id, id, workflow, version, definition, fingerprint, status,
-                                     queue, priority, owner, epoch, parent, parent_path, created_at)
-    SELECT n.*, {now}
-    FROM unnest($4::{schema}.flush_execution[]) AS n
+                                     queue, class, priority, due_at, owner, epoch, parent, parent_path, limit_key,
+                                     dedupe_key, detached, created_at)
+    SELECT n.key, n.tenant_id, n.id, n.workflow, n.version, n.definition, n.fingerprint, n.status, n.queue,
+           n.class, n.priority, {now} + n.due_in_us * interval '1 microsecond', n.owner, n.epoch, n.parent,
+           n.parent_path, n.limit_key, n.dedupe_key, n.detached, {now}
+    FROM unnest($4::{schema}.flush_start[]) AS n
     ON CONFLICT DO NOTHING
     RETURNING key, tenant_id, epoch
 ), held AS MATERIALIZED (
@@ -89,6 +92,10 @@ WITH fence AS MATERIALIZED (
         owner = CASE done.new_status WHEN 'running' THEN e.owner END
     FROM done
     WHERE e.key = done.execution AND done.new_status IS NOT NULL
+), freed AS (
+    UPDATE {schema}.slots s SET holder = NULL
+    FROM done
+    WHERE s.holder = done.execution AND done.new_status <> 'running' AND done.execution = ANY ($7::bytea[])
 ), taken AS (
     DELETE FROM {schema}.inbox i USING done
     WHERE i.execution = done.execution AND i.message = done.take AND done.take IS NOT NULL
@@ -114,13 +121,15 @@ SELECT (SELECT count(*) FROM written),
 -- A new statement that tells what became of each entry of a batch that was not written as a whole: whether its
 -- event stands (ours, now or by an earlier try), whether its place is taken, and what the execution's row says.
 SELECT own.epoch IS NOT NULL AND own.epoch = v.epoch,
-       own.epoch IS NOT NULL OR rival.seq IS NOT NULL OR (v.new_id IS NOT NULL AND namesake.key IS NOT NULL),
+       own.epoch IS NOT NULL OR rival.seq IS NOT NULL OR (v.new_id IS NOT NULL AND namesake.key IS NOT NULL)
+           OR (v.dedupe_key IS NOT NULL AND twin.key IS NOT NULL),
        e.epoch IS NOT NULL AND e.epoch = v.epoch,
        e.wakes,
        v.post_target IS NOT NULL AND receiver.key IS NULL
 FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::text[], $5::integer[], $6::boolean[], $7::text[],
-            $8::text[], $9::bytea[])
-     WITH ORDINALITY AS v(execution, seq, epoch, path, generation, result, new_tenant, new_id, post_target, no)
+            $8::text[], $9::bytea[], $10::text[], $11::text[])
+     WITH ORDINALITY AS v(execution, seq, epoch, path, generation, result, new_tenant, new_id, post_target,
+                          new_queue, dedupe_key, no)
 LEFT JOIN {schema}.executions e ON e.key = v.execution
 LEFT JOIN {schema}.events own ON own.execution = v.execution AND own.seq = v.seq
 LEFT JOIN {schema}.events rival
@@ -128,6 +137,9 @@ LEFT JOIN {schema}.events rival
       AND rival.result AND v.result
 LEFT JOIN {schema}.executions namesake
        ON namesake.tenant_id = v.new_tenant AND namesake.id = v.new_id AND namesake.key <> v.execution
+LEFT JOIN {schema}.executions twin
+       ON twin.tenant_id = v.new_tenant AND twin.queue = v.new_queue AND twin.dedupe_key = v.dedupe_key
+      AND twin.finished_at IS NULL AND twin.key <> v.execution
 LEFT JOIN {schema}.executions receiver ON receiver.key = v.post_target
 ORDER BY v.no
 

@@ -17,7 +17,8 @@ FROM {schema}.workers WHERE boot_id = $1 FOR UPDATE
 SELECT (extract(epoch FROM lease_until - {now}) * 1000000)::bigint FROM {schema}.workers WHERE boot_id = $1
 
 -- name: workers.leave
-DELETE FROM {schema}.workers WHERE boot_id = $1
+-- What it could not hand back is for others at once: the row stays until a sweep has put that back.
+UPDATE {schema}.workers SET lease_until = {now} WHERE boot_id = $1
 
 -- name: workers.forget_dead
 -- Registrations of processes that own nothing any more.

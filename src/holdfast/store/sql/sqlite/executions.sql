@@ -29,18 +29,18 @@ WHERE tenant_id = ?1 AND fingerprint = ?2 AND finished_at IS NULL AND parent IS 
 ORDER BY key DESC
 
 -- name: executions.interrupted
--- What could go on now if somebody drove it; children come back with their parents.
+-- What could go on now if somebody drove it; children come back with their parents, also one that was woken while
+-- its parent waits for it. What nobody ever had is not interrupted: it waits in its queue.
+WITH RECURSIVE woken(key, parent) AS (
+    SELECT key, parent FROM executions
+    WHERE tenant_id = ?1 AND finished_at IS NULL AND epoch > 0
+      AND (status = 'ready' OR (status = 'running' AND parent IS NULL) OR (status = 'waiting' AND due_at <= {now}))
+    UNION
+    SELECT e.key, e.parent FROM woken JOIN executions e ON e.key = woken.parent WHERE e.finished_at IS NULL
+)
 SELECT key, id, tenant_id, workflow, version, definition, fingerprint, status, queue, priority, due_at, owner,
        epoch, recoveries, wakes, parent, created_at, finished_at
-FROM executions
-WHERE tenant_id = ?1 AND finished_at IS NULL AND parent IS NULL
-  AND (status IN ('running', 'ready') OR (status = 'waiting' AND due_at <= {now}))
-ORDER BY key
-
--- name: executions.unfinished_children
-SELECT key, id, tenant_id, workflow, version, definition, fingerprint, status, queue, priority, due_at, owner,
-       epoch, recoveries, wakes, parent, created_at, finished_at
-FROM executions WHERE parent = ?1 AND finished_at IS NULL ORDER BY key
+FROM executions WHERE key IN (SELECT key FROM woken WHERE parent IS NULL) ORDER BY key
 
 -- name: executions.lock
 -- BEGIN IMMEDIATE is the lock.
@@ -74,3 +74,7 @@ SELECT tags, trigger_source, started_by FROM execution_details WHERE execution =
 
 -- name: executions.parent_path
 SELECT parent_path FROM executions WHERE key = ?1
+
+-- name: executions.hold
+-- The fence for what is written beside the journal. BEGIN IMMEDIATE is the lock.
+SELECT epoch FROM executions WHERE key = ?1 AND epoch = ?2

@@ -10,8 +10,9 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: journal.insert_execution
 INSERT INTO executions (key, tenant_id, id, workflow, version, definition, fingerprint, status, queue,
-                        priority, owner, epoch, parent, parent_path, created_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                        class, priority, due_at, owner, epoch, parent, parent_path, limit_key, dedupe_key,
+                        detached, created_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?20 + ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
 
 -- name: journal.insert_details
 INSERT INTO execution_details (execution, tenant_id, tags, trigger_source, started_by) VALUES (?, ?, ?, ?, ?)
@@ -22,7 +23,9 @@ INSERT INTO payloads (execution, digest, tenant_id, body) VALUES (?, ?, ?, ?)
 ON CONFLICT (execution, digest) DO NOTHING
 
 -- name: journal.id_taken
-SELECT 1 FROM executions WHERE (tenant_id = ?1 AND id = ?2) OR key = ?3
+SELECT 1 FROM executions
+WHERE (tenant_id = ?1 AND id = ?2) OR key = ?3
+   OR (tenant_id = ?1 AND queue = ?4 AND dedupe_key = ?5 AND finished_at IS NULL)
 
 -- name: journal.stands
 -- Only the holder of the epoch gives out its numbers, so such an event is our own write.
@@ -36,6 +39,9 @@ WHERE execution = ?1 AND (seq = ?2 OR (?5 AND result AND path = ?3 AND generatio
 UPDATE executions
 SET status = ?1, due_at = ?2, finished_at = ?3, owner = CASE ?1 WHEN 'running' THEN owner END
 WHERE key = ?4
+
+-- name: journal.free_slots
+UPDATE slots SET holder = NULL WHERE holder = ?
 
 -- name: journal.take_message
 DELETE FROM inbox WHERE execution = ? AND message = ?

@@ -16,7 +16,8 @@ SELECT host, pid, lease_until - {now} FROM workers WHERE boot_id = ?1
 SELECT lease_until - {now} FROM workers WHERE boot_id = ?1
 
 -- name: workers.leave
-DELETE FROM workers WHERE boot_id = ?1
+-- What it could not hand back is for others at once: the row stays until a sweep has put that back.
+UPDATE workers SET lease_until = {now} WHERE boot_id = ?1
 
 -- name: workers.forget_dead
 -- Registrations of processes that own nothing any more.

@@ -1,0 +1,387 @@
+"""A worker: claims executions of its queues, runs them, and does its share of what somebody has to do.
+
+    look ──▶ sweep (timers that are due, dead owners, versions offered here) ──▶ claim ──▶ run
+     ▲                                                                                      │
+     └────────── a hint, a free place, the next timer, or the poll's time ◀─────────────────┘
+
+Polling is always on; a hint only makes the next look come earlier. A worker that is full does not look. When
+it drains it claims nothing more, waits for what it runs, and hands back the rest. A worker that meets a newer
+schema drains as well: it can finish what it has, and must not take up what it may not understand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from holdfast.errors import (
+    DamagedData,
+    DefinitionChanged,
+    HoldfastError,
+    RetryLater,
+    SchemaTooNew,
+    WorkflowNotFound,
+)
+from holdfast.fleet import sweeps, tasks
+from holdfast.fleet.cancelling import cancel_orphans
+from holdfast.fleet.claims import BY_AGE_EVERY, Claimed, Lane, Look, claim_lane, peek, put_back, read_claimed
+from holdfast.fleet.launcher import Launcher
+from holdfast.fleet.limits import claim_limited, promote, repair, scopes_of, settings
+from holdfast.fleet.service import Code, WorkerOptions, WorkerReport
+from holdfast.fleet.signals import return_unclaimed
+from holdfast.fleet.taking import MAX_RECOVERIES, dead_letter
+from holdfast.records.executions import BootId, ExecutionKey, ExecutionStatus
+from holdfast.records.queues import QueueSettings
+from holdfast.store.drivers.base import Row
+from holdfast.workflows.driving import Outcome, Parent
+from holdfast.workflows.program import Program
+
+WAITS_HERE_S = 1.0
+"""A worker sits through rests this short; anything longer is suspended and costs no worker."""
+DAMAGED = "damaged"
+"""What blocks an execution whose log can not be read."""
+_LANES_FRESH_S = 0.25
+_UPKEEP_S = 30.0
+_REST_S = 0.005
+_AFTER_ERROR_S = (0.1, 5.0)
+_SUSPICIOUS_S = 30.0
+_VERSIONS_MAX = 100
+_IN_VAIN_S = (0.01, 0.5)
+
+
+class Worker:
+    """Runs executions that others enqueued. `run` returns after `drain`, or when the schema is newer.
+
+    `tell` gets a line for people when there is something to say, such as code that is missing.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        options: WorkerOptions,
+        code: Code,
+        *,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        self._launcher = launcher
+        self._store = launcher.store
+        self._options = options
+        self._code = code
+        self._tell = tell or (lambda line: None)
+        launcher.serves_queues = True
+        self._offers = [f"version:{hash.hex()}" for hash in code.hashes()]
+        self._programs: dict[bytes, Program] = {}
+        self._refused: dict[bytes, str] = {}
+        self._lanes: list[Lane] = []
+        self._limited: dict[str, QueueSettings] = {}
+        self._looked_at = 0.0
+        self._next_due = float("inf")
+        self._after_tenant = ""
+        self._turn: Counter[Lane] = Counter()
+        self._recovery = sweeps.Recovery(self._store, launcher.registration.folder)
+        self._strays = sweeps.Strays(self._store)
+        self._suspicious_until = 0.0
+        self._kept_up_at = -_UPKEEP_S  # the first round does what is done rarely
+        self._known_schema: int | None = None
+        self._described: BootId | None = None
+        self._left = False
+        self._in_vain = 0  # hints in a row that brought nothing
+        self._promoting: set[asyncio.Task[None]] = set()
+        self._running: set[ExecutionKey] = set()
+        self._wake = asyncio.Event()
+        self._draining = asyncio.Event()
+        self.report = WorkerReport()
+
+    @property
+    def running(self) -> int:
+        """Executions that this worker runs now."""
+        return len(self._running)
+
+    def drain(self) -> None:
+        """Claim nothing more, and leave when what runs has ended. Safe from a signal handler of the loop."""
+        self._draining.set()
+        self._wake.set()
+
+    async def run(self) -> WorkerReport:
+        """Serve until drained. Errors of the store are waited out, with rests that grow."""
+        hints = asyncio.get_running_loop().create_task(self._hear())
+        pause_s = _AFTER_ERROR_S[0]
+        try:
+            while not self._draining.is_set():
+                try:
+                    took = await self._round()
+                except SchemaTooNew:
+                    self.report.reason = "schema"
+                    self.drain()
+                    break
+                except RetryLater:
+                    # What was claimed may be ours without our knowing: the reply was lost.
+                    self._suspicious_until = time.monotonic() + _SUSPICIOUS_S
+                    await self._rest(random.uniform(0, pause_s))
+                    pause_s = min(2 * pause_s, _AFTER_ERROR_S[1])
+                    continue
+                pause_s = _AFTER_ERROR_S[0]
+                if took:
+                    self._in_vain = 0
+                else:
+                    await self._rest(self._patience_s())
+        finally:
+            hints.cancel()
+            await asyncio.wait([hints])
+        await self._leave()
+        return self.report
+
+    # One round.
+
+    async def _round(self) -> bool:
+        """Look, sweep and claim; whether anything was claimed."""
+        self._wake.clear()
+        await self._launcher.runs.registered()
+        if self._described != self._launcher.registration.boot:
+            await self._describe("active")
+        free = await self._free_places()
+        if free <= 0:
+            return False
+        now = time.monotonic()
+        fresh = self._lanes and now - self._looked_at < _LANES_FRESH_S and now < self._next_due
+        if not fresh:
+            await self._look()
+        return await self._claim(free)
+
+    async def _free_places(self) -> int:
+        """Places for more. With few free, a moment is given for more to become so: a claim costs the same."""
+        concurrency = self._options.concurrency
+        if self._running and concurrency - len(self._running) < concurrency // 4:
+            await asyncio.sleep(_REST_S)
+        return concurrency - len(self._running)
+
+    async def _look(self) -> None:
+        """One statement; more only when it tells of something to sweep."""
+        look = await self._peek()
+        if await self._sweep(look):
+            look = await self._peek()
+        self._limited = await settings(self._store) if look.limited else {}
+        self._lanes = look.lanes
+        self._after_tenant = look.lanes[-1].tenant if look.is_full else ""
+        self._looked_at = time.monotonic()
+        due_in_s = look.due_in_s
+        self._next_due = float("inf") if due_in_s is None else self._looked_at + max(due_in_s, 0.0)
+
+    async def _peek(self) -> Look:
+        options = self._options
+        return await peek(
+            self._store, options.queues, options.classes, self._offers, after=self._after_tenant
+        )
+
+    async def _sweep(self, look: Look) -> int:
+        """What somebody has to do for all; how many executions became ready by it."""
+        if self._known_schema is None:
+            self._known_schema = look.schema
+        elif look.schema > self._known_schema:
+            await self._store.check_schema()  # raises when it is newer than this version understands
+            self._known_schema = look.schema
+        woken = 0
+        if look.due_in_s is not None and look.due_in_s <= 0:
+            woken += await sweeps.wake_due(self._store)
+        woken += await sweeps.unblock(self._store, look.offered)
+        woken += await self._recovery.run(look.dead)
+        now = time.monotonic()
+        if now - self._kept_up_at > _UPKEEP_S:
+            self._kept_up_at = now
+            woken += await self._recovery.run(await sweeps.orphans(self._store))
+            woken += await repair(self._store)
+            await return_unclaimed(self._store)
+            await tasks.return_lapsed(self._store)
+            woken += await sweeps.unblock(self._store, await self._found_again())
+            await cancel_orphans(self._store, self._launcher.registration)
+            self._suspicious_until = now + _SUSPICIOUS_S / 10
+        if now < self._suspicious_until:
+            woken += await self._strays.put_back(self._launcher.registration.boot, self._launcher.runs.keys())
+        return woken
+
+    async def _claim(self, free: int) -> bool:
+        """Take from every lane its share of the free places, in turn; whether anything came."""
+        random.shuffle(self._lanes)
+        lanes, taken_at_all = self._lanes, False
+        empty: set[Lane] = set()
+        for place, lane in enumerate(lanes):
+            if self._draining.is_set():
+                break  # it was asked to leave during this round
+            share = -(-free // (len(lanes) - place))
+            rows = await self._take(lane, share)
+            if len(rows) < share:
+                empty.add(lane)
+            if rows:
+                taken_at_all = True
+                free -= len(rows)
+                await self._start(lane, rows)
+            if free <= 0:
+                break
+        self._lanes = [lane for lane in lanes if lane not in empty]
+        return taken_at_all
+
+    async def _take(self, lane: Lane, limit: int) -> list[Row]:
+        boot = self._launcher.registration.boot
+        refused = list(self._refused)
+        self._turn[lane] += 1
+        by_age = self._turn[lane] % BY_AGE_EVERY == 0
+        if (queue := self._limited.get(lane.queue)) is None:
+            return await claim_lane(self._store, boot, lane, limit, refused, by_age=by_age)
+        return await claim_limited(
+            self._store, boot, queue, lane.class_, lane.tenant, limit, refused=refused, by_age=by_age
+        )
+
+    # What was claimed.
+
+    async def _start(self, lane: Lane, rows: Sequence[Row]) -> None:
+        limited = lane.queue in self._limited
+        for claimed in await read_claimed(self._store, rows, limited=limited):
+            self.report.claimed += 1
+            program = await self._program(claimed)
+            if program is None:
+                continue
+            if claimed.recoveries > MAX_RECOVERIES:
+                parent = Parent(claimed.parent, claimed.parent_path or "") if claimed.parent else None
+                await dead_letter(self._store, claimed.holding, claimed.recoveries, parent)
+                self.report.failed += 1
+                continue
+            try:
+                running = self._launcher.go_on(claimed, program)
+            except DamagedData as error:
+                await self._set_aside(claimed, error)
+                continue
+            self._running.add(claimed.holding.key)
+            running.task.add_done_callback(functools.partial(self._ended, claimed))
+
+    async def _program(self, claimed: Claimed) -> Program | None:
+        """The code of an execution; without it the execution is put aside until a worker offers it."""
+        known = self._programs.get(claimed.definition)
+        if known is not None:
+            return known
+        definition = await self._store.get_definition(claimed.definition, tenant=claimed.holding.tenant)
+        try:
+            if definition is None:
+                raise WorkflowNotFound(f"the definition of execution {claimed.holding.id} is not stored")
+            program = self._code.load(definition)
+        except (WorkflowNotFound, DefinitionChanged) as error:
+            await self._refuse(claimed, error)
+            return None
+        self._programs[claimed.definition] = program
+        return program
+
+    async def _found_again(self) -> list[str]:
+        """Versions that are waited for and that this worker has after all."""
+        found = []
+        for mark, tenant in await self._store.driver.fetch("fleet.missing_versions", _VERSIONS_MAX):
+            hash_ = bytes.fromhex(mark.removeprefix("version:"))
+            definition = await self._store.get_definition(hash_, tenant=tenant)
+            if definition is not None and self._code.has(definition):
+                self._refused.pop(hash_, None)
+                found.append(mark)
+        return found
+
+    async def _set_aside(self, claimed: Claimed, error: DamagedData) -> None:
+        """An execution whose log can not be read waits for a person; the others go on."""
+        self._tell(f"execution {claimed.holding.id} is damaged and set aside: {error.cause}")
+        await put_back(self._store, self._launcher.registration.boot, claimed.holding, DAMAGED)
+
+    async def _refuse(self, claimed: Claimed, error: HoldfastError) -> None:
+        name = f"{claimed.workflow} version {claimed.version}"
+        if claimed.definition not in self._refused:
+            self._refused[claimed.definition] = name
+            self.report.refused.append(name)
+            self._tell(f"no code for {name}: {error.cause}")
+            await self._describe("active")
+        boot = self._launcher.registration.boot
+        await put_back(self._store, boot, claimed.holding, f"version:{claimed.definition.hex()}")
+
+    def _ended(self, claimed: Claimed, task: asyncio.Task[Outcome]) -> None:
+        self._running.discard(claimed.holding.key)
+        self._wake.set()
+        if self._left:
+            return  # counted already
+        if claimed.holding.limited:
+            self._promote_soon(claimed)
+        if task.cancelled() or task.exception() is not None:
+            self.report.handed_back += 1
+            return
+        status = task.result().status
+        if status is ExecutionStatus.COMPLETED:
+            self.report.completed += 1
+        elif status is ExecutionStatus.FAILED:
+            self.report.failed += 1
+        elif status is ExecutionStatus.CANCELLED:
+            self.report.cancelled += 1
+        else:
+            self.report.suspended += 1
+
+    def _promote_soon(self, claimed: Claimed) -> None:
+        """A place became free: let in those that waited for it. If this process dies first, `repair` does."""
+        scopes = scopes_of(claimed.holding.tenant, claimed.limit_key)
+
+        async def let_in() -> None:
+            with suppress(HoldfastError):
+                await promote(self._store, claimed.queue, scopes)
+            self._store.hints.ready(claimed.queue)
+
+        task = asyncio.get_running_loop().create_task(let_in())
+        self._promoting.add(task)
+        task.add_done_callback(self._promoting.discard)
+
+    # Waiting and leaving.
+
+    async def _hear(self) -> None:
+        """Pass hints on: something may have become ready, or a message may have come for what runs here."""
+        while True:
+            await self._store.hints.wait(60.0)
+            # A hint wakes every idle worker, and one of them gets the work: those that came in vain come
+            # later.
+            await asyncio.sleep(random.uniform(0, min(_IN_VAIN_S[1], _IN_VAIN_S[0] * self._in_vain**2)))
+            self._in_vain += 1
+            self._looked_at = 0.0
+            self._wake.set()
+            self._launcher.runs.hasten()
+
+    def _patience_s(self) -> float:
+        """How long nothing needs to be looked at, unless something wakes this worker."""
+        if len(self._running) >= self._options.concurrency:
+            return _UPKEEP_S
+        poll_s = self._options.poll.total_seconds() * random.uniform(0.75, 1.25)
+        return max(0.0, min(poll_s, self._next_due - time.monotonic()))
+
+    async def _rest(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+
+    async def _leave(self) -> None:
+        """Wait for what runs, at most the time to drain; the launcher hands back the rest when it closes."""
+        with suppress(HoldfastError):
+            await self._describe("draining")
+        deadline = time.monotonic() + self._options.drain_timeout.total_seconds()
+        while self._running and time.monotonic() < deadline:
+            self._wake.clear()
+            await self._rest(deadline - time.monotonic())
+        self._left = True
+        self.report.handed_back += len(self._running)
+
+    async def _describe(self, state: str) -> None:
+        """Say in the worker's row what it serves, for people and for `doctor`."""
+        options = self._options
+        self._described = boot = self._launcher.registration.boot
+        details: dict[str, Any] = {
+            "queues": options.queues,
+            "classes": options.classes,
+            "concurrency": options.concurrency,
+            "state": state,
+            "offers": [offer.removeprefix("version:") for offer in self._offers],
+            "refused": sorted(self._refused.values()),
+        }
+        await self._store.driver.fetch("fleet.describe", boot, json.dumps(details))

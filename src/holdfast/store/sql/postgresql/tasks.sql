@@ -1,0 +1,49 @@
+-- name: tasks.offer
+-- The id follows from the step, so offering again changes nothing.
+INSERT INTO {schema}.tasks (tenant_id, id, execution, path, capability, type, priority, status, payload,
+                            max_attempts, lease_us, created_at, updated_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, 'pending', $8, $9, $10, {now}, {now})
+ON CONFLICT DO NOTHING
+RETURNING id
+
+-- name: tasks.claim
+WITH picked AS MATERIALIZED (
+    SELECT id FROM {schema}.tasks
+    WHERE tenant_id = $1 AND capability = $2 AND status = 'pending'
+    ORDER BY priority DESC, created_at, id LIMIT 1
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE {schema}.tasks t
+SET status = 'claimed', agent = $3, epoch = t.epoch + 1, attempts = t.attempts + 1, updated_at = {now},
+    lease_until = {now} + t.lease_us * interval '1 microsecond'
+FROM picked WHERE t.tenant_id = $1 AND t.id = picked.id
+RETURNING t.id, t.tenant_id, t.capability, t.type, t.priority, t.status, t.payload, t.agent, t.epoch, t.attempts,
+          t.max_attempts, t.lease_us, t.created_at
+
+-- name: tasks.get
+SELECT id, tenant_id, capability, type, priority, status, payload, agent, epoch, attempts, max_attempts, lease_us,
+       created_at
+FROM {schema}.tasks WHERE tenant_id = $1 AND id = $2
+
+-- name: tasks.renew
+-- A lease that has run out stays so: the task may be with another agent already.
+UPDATE {schema}.tasks SET lease_until = {now} + lease_us * interval '1 microsecond', updated_at = {now}
+WHERE tenant_id = $1 AND id = $2 AND epoch = $3 AND status = 'claimed' AND lease_until > {now}
+RETURNING id
+
+-- name: tasks.lock
+SELECT status, epoch, attempts, max_attempts, execution, path FROM {schema}.tasks
+WHERE tenant_id = $1 AND id = $2 FOR UPDATE
+
+-- name: tasks.end
+UPDATE {schema}.tasks
+SET status = $3, result = $4, error = $5, lease_until = NULL, finished_at = {now}, updated_at = {now}
+WHERE tenant_id = $1 AND id = $2
+
+-- name: tasks.give_back
+UPDATE {schema}.tasks SET status = 'pending', agent = NULL, lease_until = NULL, error = $3, updated_at = {now}
+WHERE tenant_id = $1 AND id = $2
+
+-- name: tasks.lapsed
+SELECT tenant_id, id, epoch FROM {schema}.tasks
+WHERE status = 'claimed' AND lease_until <= {now} ORDER BY lease_until LIMIT $1

@@ -1,0 +1,101 @@
+"""What the chaos tests share: where histories lie, seeds, counters, and a report of what was exercised."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.seeds import Seeded, keep, kept, rerun, seed_of_today
+from tests.crash.harness import Tally, Wrong, ledger_folder
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The network is broken in the long form only: there it runs or fails, and is never skipped."""
+    is_short = config.getoption("--chaos") == "short"
+    return True if is_short and collection_path.name == "test_partitions.py" else None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """In the long form a test also runs with every seed that ever failed in it."""
+    if "kept_seed" in metafunc.fixturenames and metafunc.config.getoption("--chaos") == "long":
+        again = kept(metafunc.function.__name__)
+        metafunc.parametrize(
+            "kept_seed", [0, *again], ids=lambda seed: f"seed-{seed}" if seed else "new-seed"
+        )
+
+
+@pytest.fixture
+def kept_seed() -> int:
+    """A seed to repeat; none in the short form."""
+    return 0
+
+
+@pytest.fixture
+def seeded(request: pytest.FixtureRequest, chaos_scope: str, kept_seed: int, folder: Path) -> Seeded:
+    """A block with a source of chance; a verdict against us in it names the seed, which is kept.
+
+    So is the history, for a closer look.
+    """
+
+    @contextmanager
+    def block() -> Iterator[random.Random]:
+        seed, test = kept_seed or seed_of_today(), request.node.originalname
+        try:
+            yield random.Random(f"{seed} {test}")
+        except Wrong as wrong:
+            keep(seed, test)
+            evidence = Path(tempfile.mkdtemp(prefix="holdfast-chaos-"))
+            shutil.copytree(folder, evidence, dirs_exist_ok=True)
+            again = rerun(test, seed=seed, scope=chaos_scope)
+            text = f"{request.node.name}: {wrong}\nhistory: {evidence}\nagain: {again}"
+        else:
+            return
+        pytest.fail(text, pytrace=False)
+
+    return block
+
+
+@pytest.fixture
+def tally(record_property: Callable[[str, object], None]) -> Iterator[Tally]:
+    """Counts what a test exercised."""
+    made = Tally()
+    yield made
+    record_property("under chaos", dict(made.counts))
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder for a history, on another file system than the stores."""
+    with ledger_folder() as made:
+        yield made
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty store that several processes can open."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'holdfast.db'}"
+    return str(request.getfixturevalue("fresh_postgres"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    total: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", ()):
+                if name == "under chaos" and getattr(report, "when", "") == "teardown":
+                    for counter, number in value.items():
+                        # What measures something is not added up: the worst of all tests counts.
+                        worst = counter.endswith(("_ms", "_second"))
+                        total[counter] = max(total[counter], number) if worst else total[counter] + number
+    if total:
+        terminalreporter.section("exercised by the chaos tests")
+        for name in sorted(total):
+            terminalreporter.write_line(f"{total[name]:>8}  {name.replace('_', ' ')}")
