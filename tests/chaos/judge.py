@@ -331,14 +331,9 @@ def nobody_is_robbed(record: Record) -> None:
     renewed: dict[str, list[float]] = defaultdict(list)
     for line in record.lines("renewed"):
         renewed[line["boot"]].append(line["asked"])
-    lapsed: dict[int, list[float]] = defaultdict(list)
-    for line in record.lines("lapsed"):
-        lapsed[line["pid"]].append(line["t"])
     for taken in takeovers(record):
         if deaths.get(taken.pid, float("inf")) <= taken.at or taken.owner == taken.successor:
             continue  # dead; or its own, under a new epoch, when the answer to its first claim was lost
-        if any(taken.since - 1.0 <= at <= taken.since for at in lapsed[taken.pid]):
-            continue  # claimed under its old name, whose lease had run out, while it was given a new one
         times = renewed[taken.owner]
         place = bisect_right(times, taken.at)
         left_s = times[place - 1] + record.lease_s - taken.at if place else 0.0

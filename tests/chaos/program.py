@@ -9,7 +9,7 @@ share. A judge reads it afterwards beside the store.
     body     a step's body began                  left     it ended, with the value it made or without
     told     the awaited step gave its value      lost     an execution was lost to another owner
     rests    the workflow asked for a timer       rested   the timer let it go on
-    suspends it decided to wait, and hesitates before it writes so
+    suspends it decided to wait for a message, and has not yet written so
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Settings:
     locks: bool = True  # whether owners on this host know each other's death by lock files
     plant: str = "none"
     deaf: bool = False  # it hears nothing of what becomes of its work: the epoch alone has to protect
-    linger_s: float = 0.0  # how long it hesitates between deciding to wait and writing so
+    lingers: bool = False  # between deciding to wait for a signal and writing so, it lets the signal come
     rest_s: float = 0.1  # how long a body takes at most
     queues: tuple[str, ...] = QUEUES
     concurrency: int = 40
@@ -286,19 +286,21 @@ def deafen() -> None:
     Runs.look_now = look_away  # type: ignore[method-assign]
 
 
-def linger(seconds: float, history: History) -> None:
-    """Let time pass between the decision to suspend and the write, for messages to slip in."""
+def linger(path: Path, history: History) -> None:
+    """Between the decision to wait for a message and the write, let the message come."""
     append = Journal.append
 
     def append_late(self: Journal, entry: Entry) -> asyncio.Future[Any]:
-        if entry.transition is None or entry.transition.expect_wakes is None:
+        change = entry.transition
+        if change is None or change.expect_wakes is None or change.due_in is not None:
             return append(self, entry)
         history.note("suspends", execution=entry.holding.id, epoch=entry.holding.epoch)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
 
         async def late() -> None:
-            await asyncio.sleep(seconds)
+            while not is_signalled(entry.holding.id):
+                await asyncio.sleep(0.02)
             try:
                 given = await append(self, entry)
             except Exception as error:
@@ -311,6 +313,11 @@ def linger(seconds: float, history: History) -> None:
         waiting.add(task := loop.create_task(late()))
         task.add_done_callback(waiting.discard)
         return answer
+
+    def is_signalled(execution: str) -> bool:
+        lines = (line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n"))
+        noted = map(json.loads, lines)
+        return any(line["kind"] == "signalled" and line["execution"] == execution for line in noted)
 
     waiting: set[asyncio.Task[None]] = set()
     Journal.append = append_late  # type: ignore[method-assign]

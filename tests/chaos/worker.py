@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from holdfast.fleet.launcher import Launcher
@@ -31,8 +32,8 @@ def work(row: dict[str, Any]) -> None:
         without_locks()
     if settings.deaf:
         deafen()
-    if settings.linger_s:
-        linger(settings.linger_s, history)
+    if settings.lingers:
+        linger(Path(settings.history), history)
     plants.PLANTS[settings.plant]()
     asyncio.run(serve(settings, history))
 

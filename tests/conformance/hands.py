@@ -30,7 +30,7 @@ from holdfast.store.journal import Entry, Holding, Journal, Placed
 from holdfast.store.store import Store
 from holdfast.stores import build_store, config_for
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 GATE_LOCK = 20_240_229
 GATE_PATH = "gate"
 DEAD = BootId(b"\xdd" * 16)
