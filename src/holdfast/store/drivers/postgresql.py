@@ -40,7 +40,7 @@ from holdfast.store.drivers.postgresql_errors import (
 )
 from holdfast.store.drivers.postgresql_flush import PostgresqlFlush
 from holdfast.store.drivers.postgresql_heartbeat import PostgresqlHeartbeat
-from holdfast.store.drivers.postgresql_hints import HintTiming, PostgresqlHints, keep_alive
+from holdfast.store.drivers.postgresql_hints import PostgresqlHints, keep_alive
 from holdfast.store.drivers.postgresql_migrations import PostgresqlMigrations
 from holdfast.store.drivers.postgresql_pooler import POOLED, PooledSession, same_database, transaction_of
 from holdfast.store.drivers.postgresql_tls import TlsOptions, tls_context
@@ -179,7 +179,7 @@ class PostgresqlDriver:
             connection: asyncpg.Connection[Any] = await asyncpg.connect(
                 timeout=options.connect_timeout.total_seconds(), **arguments
             )
-        keep_alive(connection, HintTiming())
+        keep_alive(connection)
         return connection
 
     def _pool_arguments(self) -> dict[str, Any]:
@@ -402,7 +402,7 @@ def _address(options: PostgresqlOptions) -> dict[str, Any]:
 
 async def _watch_over(connection: Any) -> None:
     """Have a pooled connection noticed when it is half-open, also while nobody uses it."""
-    keep_alive(connection, HintTiming())
+    keep_alive(connection)
 
 
 async def _close_quietly(connection: Any) -> None:

@@ -148,7 +148,7 @@ class PostgresqlHints:
 
     async def _serve(self, connection: asyncpg.Connection[Any]) -> None:
         """Listen, tell and check until the connection breaks, which is an exception."""
-        keep_alive(connection, self._timing)
+        keep_alive(connection)
         connection.add_termination_listener(lambda _: self._stirred.set())
         self._test_due = 0.0
         while True:
@@ -255,19 +255,22 @@ async def is_pooled(connection: asyncpg.Connection[Any], timeout_s: float) -> bo
     return bool(pid != connection.get_server_pid())
 
 
-def keep_alive(connection: asyncpg.Connection[Any], timing: HintTiming) -> None:
-    """Have the system watch over a TCP connection too, as far as this platform can."""
+def keep_alive(connection: asyncpg.Connection[Any]) -> None:
+    """Have the system watch over a TCP connection too, as far as this platform can.
+
+    A silent one is given up seven seconds after the last word from the other end; something that is sent
+    in that time gets six seconds of its own to be acknowledged. Together they stay below fifteen.
+    """
     transport = getattr(connection, "_transport", None)
     sock = None if transport is None else transport.get_extra_info("socket")
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
-    beat_s, answer_s = max(1, round(timing.heartbeat)), max(1, round(timing.answer))
     settings = [
         (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
-        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", beat_s),
-        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 2),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 3),
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 1),
         (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
-        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", (beat_s + answer_s) * 1000),
+        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 6_000),
     ]
     with suppress(OSError):
         for level, name, value in settings:
