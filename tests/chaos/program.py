@@ -299,7 +299,7 @@ def linger(path: Path, history: History) -> None:
         answer: asyncio.Future[Any] = loop.create_future()
 
         async def late() -> None:
-            while not is_signalled(entry.holding.id):
+            while not is_signalled(entry.holding.id):  # noqa: ASYNC110 - another process tells
                 await asyncio.sleep(0.02)
             try:
                 given = await append(self, entry)

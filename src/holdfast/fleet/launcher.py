@@ -27,7 +27,7 @@ from holdfast.store.drivers.base import Answer, NewExecution
 from holdfast.store.journal import Entry, Holding
 from holdfast.store.rows import execution_of, moment
 from holdfast.store.store import Store
-from holdfast.workflows.driving import Parent
+from holdfast.workflows.driving import Outcome, Parent
 from holdfast.workflows.engine import Engine, ExecutionRuntime
 from holdfast.workflows.process_pool import ProcessPool
 from holdfast.workflows.process_pool import pool as process_pool
@@ -274,8 +274,10 @@ class Launcher:
         rows = await self.store.driver.fetch("executions.parent_path", execution.key)
         return str(rows[0][0])
 
-    def go_on(self, claimed: Claimed, program: Program) -> Running:
-        """Run an execution that was claimed from its queue."""
+    def go_on(
+        self, claimed: Claimed, program: Program, on_end: Callable[[asyncio.Task[Outcome]], None]
+    ) -> Running:
+        """Run an execution that was claimed from its queue; `on_end` is called when its task has ended."""
         history = History.read(claimed.events)
         if not claimed.is_fresh:
             kind = EventType.EXECUTION_RESUMED if claimed.was_handed_back else EventType.LEASE_TAKEN
@@ -285,7 +287,13 @@ class Launcher:
         if claimed.parent is not None:
             parent = Parent(claimed.parent, claimed.parent_path or "")
         return self.runs.launch(
-            program, claimed.holding, history, history.input or b"", parent, resumed=not claimed.is_fresh
+            program,
+            claimed.holding,
+            history,
+            history.input or b"",
+            parent,
+            resumed=not claimed.is_fresh,
+            on_end=on_end,
         )
 
     async def _store_definition(self, definition: StoredDefinition) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 
@@ -84,8 +85,9 @@ class Runs:
         parent: Parent | None,
         *,
         resumed: bool,
+        on_end: Callable[[asyncio.Task[Outcome]], None] | None = None,
     ) -> Running:
-        """Run an execution that this process owns, in a task of its own."""
+        """Run an execution that this process owns, in a task of its own; `on_end` is called with that."""
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._drive(program, holding, history, input, parent))
         running = Running(holding.id, holding.key, task, resumed)
@@ -99,6 +101,8 @@ class Runs:
             self._held.pop(holding.key, None)
             if not task.cancelled():
                 task.exception()  # whoever awaits the run gets it; a run nobody awaits is told by its log
+            if on_end is not None:
+                on_end(task)
 
         task.add_done_callback(ended)
         return running

@@ -233,7 +233,10 @@ class Worker:
         self._turn[lane] += 1
         by_age = self._turn[lane] % BY_AGE_EVERY == 0
         if (queue := self._limited.get(lane.queue)) is None:
-            return await claim_lane(self._store, boot, lane, limit, refused, by_age=by_age)
+            oldest = await claim_lane(self._store, boot, lane, limit, refused, by_age=True) if by_age else []
+            if len(oldest) == limit:
+                return oldest
+            return oldest + await claim_lane(self._store, boot, lane, limit - len(oldest), refused)
         return await claim_limited(
             self._store, boot, queue, lane.class_, lane.tenant, limit, refused=refused, by_age=by_age
         )
@@ -253,12 +256,11 @@ class Worker:
                 self.report.failed += 1
                 continue
             try:
-                running = self._launcher.go_on(claimed, program)
+                self._launcher.go_on(claimed, program, functools.partial(self._ended, claimed))
             except DamagedData as error:
                 await self._set_aside(claimed, error)
                 continue
             self._running.add(claimed.holding.key)
-            running.task.add_done_callback(functools.partial(self._ended, claimed))
 
     async def _program(self, claimed: Claimed) -> Program | None:
         """The code of an execution; without it the execution is put aside until a worker offers it."""

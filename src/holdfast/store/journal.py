@@ -216,7 +216,7 @@ class Journal:
         lost against a message). Raises `LeaseLost`, the data error that refused this entry alone, or
         `RetryLater` when the store stayed out of reach. Cancelling the caller does not take the entry back.
         """
-        entry.waiter = waiter = asyncio.Future[Answer]()
+        entry.waiter = waiter = asyncio.get_running_loop().create_future()
         if self._task is None:
             waiter.set_exception(StoreUnavailable("the journal is closed", fix="open the store first"))
             return waiter

@@ -245,10 +245,14 @@ class Drive:
         if parent is not None:
             post = Post(parent.key, bytes(holding.key), "child", parent.path, None)
         transition = Transition(status, final=True)
-        self._last = self._runtime.engine.journal.append(
-            Entry(holding, kind, transition=transition, post=post, **fields)
-        )
-        await asyncio.shield(self._last)
+        entry = Entry(holding, kind, transition=transition, post=post, **fields)
+        self._last = waiter = self._runtime.engine.journal.append(entry)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.cancelled():  # the entry stays in the queue, and `_leave` has to hear of it
+                self._last = entry.waiter = asyncio.get_running_loop().create_future()
+            raise
 
     async def _hand_back(self, why: dict[str, Any]) -> Outcome | None:
         """Give the execution up without ending it: the next `run` or worker goes on at once.

@@ -108,6 +108,8 @@ class Signature:
             raise InvalidInput(
                 f"{self._name} {'has' if unknown else 'was given'} {cause}", fix=f"pass {accepts}"
             )
+        if self._by_name and self._fits(given):
+            return (), given
         values = codec.decode(data, self.annotation, what=f"input of {self._name}")
         if self._by_name:
             return (), values
@@ -117,6 +119,11 @@ class Signature:
                 value = values[name]
                 bound.arguments[name] = tuple(value) if self._is_variadic(name) else value
         return bound.args, bound.kwargs
+
+    def _fits(self, given: dict[str, Any]) -> bool:
+        """Whether every value has just the type of its parameter: decoding again would change nothing."""
+        hints = self._hints
+        return all((hint := hints.get(name, Any)) is Any or type(given[name]) is hint for name in given)
 
     @property
     def parameters(self) -> list[tuple[str, Any]]:

@@ -77,6 +77,7 @@ async def run(argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> Finishe
         try:
             if not capture.closed.done():
                 await _end(group, capture.closed)
+                await asyncio.wait({capture.exited}, timeout=GRACE_S)  # reaped, not only killed
         finally:
             transport.close()
     return Finished(
