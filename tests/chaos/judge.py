@@ -6,7 +6,7 @@ Each rule is a function of the record that raises `Wrong` with what it found. `j
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -200,6 +200,21 @@ def nothing_runs_again_after_its_result(record: Record) -> None:
             raise Wrong(f"{id}: the body of {line['path']} ran again after its result was given back")
 
 
+class _Moments:
+    """When something was done to which process. In a long run the system gives a number out again."""
+
+    def __init__(self, record: Record, *kinds: str) -> None:
+        self._times: dict[int, list[float]] = defaultdict(list)
+        for line in record.lines(*kinds):
+            self._times[line["worker"]].append(line["t"])
+
+    def next(self, pid: int, after: float) -> float:
+        """The first time at or behind `after`; infinity when there is none."""
+        times = self._times[pid]
+        place = bisect_left(times, after)
+        return times[place] if place < len(times) else float("inf")
+
+
 class _Run(NamedTuple):
     began: float
     ended: float
@@ -210,9 +225,7 @@ class _Run(NamedTuple):
 
 def _bodies(record: Record) -> dict[tuple[str, str], list[_Run]]:
     """Every run of every body, from its beginning to its end or the death of its process."""
-    deaths = {line["worker"]: line["t"] for line in record.lines("died")}
-    for line in record.lines("killed"):
-        deaths[line["worker"]] = min(line["t"], deaths.get(line["worker"], line["t"]))
+    deaths = _Moments(record, "killed", "died")
     open_: dict[tuple[str, str, int, int, int], float] = {}
     runs: dict[tuple[str, str], list[_Run]] = defaultdict(list)
     for line in record.lines("body", "left"):
@@ -222,7 +235,7 @@ def _bodies(record: Record) -> dict[tuple[str, str], list[_Run]]:
         elif mark in open_:
             runs[mark[:2]].append(_Run(open_.pop(mark), line["t"], *mark[2:]))
     for mark, began in open_.items():
-        runs[mark[:2]].append(_Run(began, deaths.get(mark[4], float("inf")), *mark[2:]))
+        runs[mark[:2]].append(_Run(began, deaths.next(mark[4], began), *mark[2:]))
     return runs
 
 
@@ -327,12 +340,12 @@ def takeovers(record: Record) -> list[Takeover]:
 
 def nobody_is_robbed(record: Record) -> None:
     """What a live owner runs is taken from it only when its lease is over."""
-    deaths = {line["worker"]: line["t"] for line in record.lines("killed", "died")}
+    deaths = _Moments(record, "killed", "died")
     renewed: dict[str, list[float]] = defaultdict(list)
     for line in record.lines("renewed"):
         renewed[line["boot"]].append(line["asked"])
     for taken in takeovers(record):
-        if deaths.get(taken.pid, float("inf")) <= taken.at or taken.owner == taken.successor:
+        if deaths.next(taken.pid, taken.since) <= taken.at or taken.owner == taken.successor:
             continue  # dead; or its own, under a new epoch, when the answer to its first claim was lost
         times = renewed[taken.owner]
         place = bisect_right(times, taken.at)
@@ -343,8 +356,9 @@ def nobody_is_robbed(record: Record) -> None:
 
 def takeover_times(record: Record) -> list[float]:
     """Seconds from the kill of an owner to the first sign of the next one, ascending."""
-    kills = {line["worker"]: line["t"] for line in record.lines("killed")}
-    return sorted(taken.at - kills[taken.pid] for taken in takeovers(record) if taken.pid in kills)
+    kills = _Moments(record, "killed")
+    times = (taken.at - kills.next(taken.pid, taken.since) for taken in takeovers(record))
+    return sorted(time_s for time_s in times if time_s >= 0)
 
 
 AT_ANY_TIME: tuple[Callable[[Record], None], ...] = (

@@ -38,6 +38,7 @@ from holdfast.store.drivers.base import Answer, NewExecution, Transition
 from holdfast.store.journal import Entry, Holding
 from holdfast.store.store import Store
 from holdfast.workflows.engine import ExecutionRuntime
+from tests.conformance.fleets import NEWEST
 from tests.conformance.hands import (
     DEAD,
     GATE_PATH,
@@ -503,9 +504,9 @@ async def test_a_worker_claims_nothing_that_is_paused_or_cancelled(shared_url: s
         for id, verb in (("p", pause), ("c", cancel)):
             assert await verb(theirs, asker, await row_of(theirs, await enqueued(mine, id)))
         lane = Lane("work", "io", mine.tenant)
-        assert await claim_lane(mine, owner.boot, lane, 10, []) == []
+        assert await claim_lane(mine, owner.boot, lane, 10, schema=NEWEST) == []
         assert await resume(theirs, await theirs.get_execution("p")) is ExecutionStatus.READY
-        assert [row[1] for row in await claim_lane(mine, owner.boot, lane, 10, [])] == ["p"]
+        assert [row[1] for row in await claim_lane(mine, owner.boot, lane, 10, schema=NEWEST)] == ["p"]
 
 
 @pytest.mark.parametrize("verb", [pause, cancel])
@@ -515,7 +516,7 @@ async def test_a_claim_and_a_request_at_once(shared_url: str, verb: Verb) -> Non
         lane = Lane("work", "io", mine.tenant)
         keys = [await enqueued(mine, f"x{number}") for number in range(6)]
         found = [await row_of(theirs, key) for key in keys]
-        claiming = asyncio.ensure_future(claim_lane(mine, owner.boot, lane, 3, []))
+        claiming = asyncio.ensure_future(claim_lane(mine, owner.boot, lane, 3, schema=NEWEST))
         done = await asyncio.gather(*(verb(theirs, asker, each) for each in found))
         claimed = await claiming
         taken = {bytes(row[0]) for row in claimed}

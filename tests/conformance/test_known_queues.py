@@ -22,7 +22,7 @@ from holdfast.records.executions import BootId, ExecutionStatus
 from holdfast.records.queues import QueueSettings, Rate
 from holdfast.store.drivers.base import Row
 from holdfast.store.store import Store
-from tests.conformance.fleets import Ghost, hired, present
+from tests.conformance.fleets import NEWEST, Ghost, hired, present
 from tests.conformance.hands import bare, beside, hand, is_sqlite, plant, row_of, rows, until
 
 pytestmark = pytest.mark.anyio
@@ -125,12 +125,12 @@ async def test_known_kq1_a_delayed_start_is_not_claimed_before_it_is_due(shared_
         await present(store, BOOT)
         lane = Lane("default", "io", store.tenant)
         assert (await peek(store, ["default"], ["io"], [])).lanes == []
-        assert await claim_lane(store, BOOT, lane, 10, []) == []
+        assert await claim_lane(store, BOOT, lane, 10, schema=NEWEST) == []
         assert await sweeps.wake_due(store) == 0
         plant(store, "fleet.wake_due", "due_at <= ", "due_at > ")  # as if ten hours had passed
         assert await sweeps.wake_due(store) == 1
-        assert [row[1] for row in await claim_lane(store, BOOT, lane, 10, [])] == ["later"]
-        assert await claim_lane(store, BOOT, lane, 10, []) == []
+        assert [row[1] for row in await claim_lane(store, BOOT, lane, 10, schema=NEWEST)] == ["later"]
+        assert await claim_lane(store, BOOT, lane, 10, schema=NEWEST) == []
 
 
 async def test_known_kq1_a_run_longer_than_many_leases_is_not_delivered_again(shared_url: str) -> None:
@@ -196,6 +196,7 @@ async def test_known_kq2_with_limits_too_and_the_places_come_along(shared_url: s
         await ghost.appear()
         settings = await Queues(store).settings("default")
         boot = ghost.registration.boot
+        await present(store, BOOT)
         assert len(await claim_limited(elsewhere, boot, settings, "io", store.tenant, 10)) == 2
         assert await claim_limited(store, BOOT, settings, "io", store.tenant, 10) == []
         await ghost.vanish()
@@ -225,7 +226,7 @@ async def test_known_kq3_a_claim_behind_a_held_snapshot_reads_each_dead_row_once
             done = 0
             while done < DEAD:
                 lane = Lane("default", "io", store.tenant)
-                done += len(await claim_lane(store, BOOT, lane, 1_000, []))
+                done += len(await claim_lane(store, BOOT, lane, 1_000, schema=NEWEST))
             behind = await buffers(connection, store, "fleet.claim", 100)
             one = await buffers(connection, store, "fleet.claim", 1)
             many = await buffers(connection, store, "fleet.claim", 500)
@@ -259,8 +260,8 @@ async def explain(
     lane = f"'default', 'io', '{store.tenant}'"
     empty = "'{}'::bytea[]"
     values = {
-        "fleet.claim": f"{lane}, '\\x{BOOT.hex()}', {limit}, {empty}",
-        "fleet.claim_oldest": f"{lane}, '\\x{BOOT.hex()}', {limit}, {empty}",
+        "fleet.claim": f"{lane}, '\\x{BOOT.hex()}', {limit}, {empty}, {NEWEST}",
+        "fleet.claim_oldest": f"{lane}, '\\x{BOOT.hex()}', {limit}, {empty}, {NEWEST}",
         "queues.candidates": f"{lane}, {limit}, {empty}",
     }[statement]
     async with rolled_back(connection):
@@ -415,7 +416,7 @@ async def test_known_kq5_the_lowest_priority_has_its_turn_under_a_stream_of_urge
         await work.work.options(id="lower", priority=-100).enqueue("lower")
         for turn in range(1, BY_AGE_EVERY + 1):
             by_age = turn % BY_AGE_EVERY == 0
-            taken += await claim_lane(store, BOOT, lane, 10, [], by_age=by_age)
+            taken += await claim_lane(store, BOOT, lane, 10, schema=NEWEST, by_age=by_age)
         assert "lower" in [row[1] for row in taken]
 
 
@@ -463,6 +464,7 @@ async def test_known_kq9_an_acknowledged_execution_is_never_run_again(shared_url
         again = await work.work.options(id="x").enqueue("x")
         assert again.id == "x"
         settings = QueueSettings(name="default")
+        await present(store, BOOT)
         assert await claim_limited(store, BOOT, settings, "io", store.tenant, 10) == []
         async with hired(shared_url, work.app) as other:
             await work.work.options(id="after").enqueue("after")

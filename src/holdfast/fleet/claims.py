@@ -23,6 +23,7 @@ from holdfast.store.store import Store
 
 LANES_MAX = 256
 """Lanes that one look tells of; with more, the next look goes on behind them."""
+_INPUT = 13  # the column of a claim that holds the input of an untouched execution
 BY_AGE_EVERY = 8
 """Of so many claims of a lane, one takes the oldest of every priority."""
 
@@ -114,35 +115,51 @@ class Claimed:
 
 
 async def claim_lane(
-    store: Store, boot: BootId, lane: Lane, limit: int, refused: Sequence[bytes], *, by_age: bool = False
+    store: Store,
+    boot: BootId,
+    lane: Lane,
+    limit: int,
+    *,
+    schema: int,
+    refused: Sequence[bytes] = (),
+    by_age: bool = False,
 ) -> list[Row]:
     """Take up to `limit` ready executions of a lane; rows as `read_claimed` wants them.
 
-    `refused` are definitions that this worker can not run. With `by_age` it is the oldest of each priority.
+    Nothing comes when the store has a newer migration than `schema`, the newest this worker has judged.
+    `refused` are definitions that it can not run. With `by_age` it is the oldest of each priority.
     """
     statement = "fleet.claim_oldest" if by_age else "fleet.claim"
     passed_over = bound_list(store.driver.dialect, refused)
-    return await store.driver.fetch(statement, *lane, boot, limit, passed_over)
+    return await store.driver.fetch(statement, *lane, boot, limit, passed_over, schema)
 
 
 async def read_claimed(store: Store, rows: Sequence[Row], *, limited: bool = False) -> list[Claimed]:
     """The claimed executions with their logs.
 
-    The logs are read in a new statement after the claim's commit: in the same one the last flush of an
-    earlier owner would be missing.
+    The log of one that nobody has touched since its start came with the claim. The others are read in a new
+    statement after the claim's commit: in the same one the last flush of an earlier owner would be missing.
     """
-    if not rows:
-        return []
-    keys = bound_list(store.driver.dialect, [row[0] for row in rows])
-    told = await store.driver.fetch("fleet.histories", keys)
-    events = {bytes(key): [row[1:] for row in each] for key, each in groupby(told, lambda row: row[0])}
-    return [_claimed(row, events.get(bytes(row[0]), []), limited) for row in rows]
+    asked = [row[0] for row in rows if row[_INPUT] is None]
+    events: dict[bytes, list[Row]] = {}
+    if asked:
+        told = await store.driver.fetch("fleet.histories", bound_list(store.driver.dialect, asked))
+        events = {bytes(key): [row[1:] for row in each] for key, each in groupby(told, lambda row: row[0])}
+    return [
+        _claimed(row, events.get(bytes(row[0]), []) if row[_INPUT] is None else [_start(row)], limited)
+        for row in rows
+    ]
+
+
+def _start(row: Row) -> Row:
+    """The event that an untouched execution begins with, as `events.history` gives it."""
+    return (1, EventType.EXECUTION_STARTED, None, 0, None, 0, 0, False, None, None, None, row[_INPUT])
 
 
 def _claimed(row: Row, events: list[Row], limited: bool) -> Claimed:
     (
         key, id_, tenant, workflow, version, definition, queue, epoch, wakes, recoveries, parent, parent_path,
-        limit_key,
+        limit_key, _input,
     ) = row  # fmt: skip
     holding = Holding(
         ExecutionKey(key), id_, tenant, epoch=epoch, next_seq=events[-1][0] + 1 if events else 1, wakes=wakes

@@ -147,6 +147,9 @@ class _Claim:
         """The rows that were taken, and how many were parked."""
         queue = self.lane.queue
         rows = await self.transaction.fetch("queues.lock", queue)
+        lease = await self.transaction.fetch("workers.lease_left", self.boot)
+        if not lease or lease[0][0] <= 0:
+            return [], 0  # others would have to take it all from this worker again
         self.settings = settings_of(rows[0]) if rows else QueueSettings(name=queue)
         tokens = float(rows[0][7]) if self.settings.rate else None
         if tokens is not None:

@@ -89,10 +89,12 @@ class Worker:
         self._strays = sweeps.Strays(self._store)
         self._suspicious_until = 0.0
         self._kept_up_at = -_UPKEEP_S  # the first round does what is done rarely
-        self._known_schema: int | None = None
+        self._known_schema = 0
+        self._usual: Lane | None = None  # where work came from at last
         self._described: BootId | None = None
         self._left = False
         self._in_vain = 0  # hints in a row that brought nothing
+        self._is_hinted = False
         self._promoting: set[asyncio.Task[None]] = set()
         self._running: set[ExecutionKey] = set()
         self._wake = asyncio.Event()
@@ -149,11 +151,25 @@ class Worker:
         free = await self._free_places()
         if free <= 0:
             return False
+        if self._is_hinted:
+            self._is_hinted = False
+            if await self._claim_at_once(free):
+                return True
         now = time.monotonic()
         fresh = self._lanes and now - self._looked_at < _LANES_FRESH_S and now < self._next_due
         if not fresh:
             await self._look()
         return await self._claim(free)
+
+    async def _claim_at_once(self, free: int) -> bool:
+        """After a hint that follows one that brought work: look where that came from before anywhere else."""
+        lane = self._usual
+        if lane is None or self._in_vain > 1 or lane.queue in self._limited:
+            return False
+        boot = self._launcher.registration.boot
+        if rows := await self._take(lane, free):
+            await self._start(lane, boot, rows)
+        return bool(rows)
 
     async def _free_places(self) -> int:
         """Places for more. With few free, a moment is given for more to become so: a claim costs the same."""
@@ -182,9 +198,7 @@ class Worker:
 
     async def _sweep(self, look: Look) -> int:
         """What somebody has to do for all; how many executions became ready by it."""
-        if self._known_schema is None:
-            self._known_schema = look.schema
-        elif look.schema > self._known_schema:
+        if look.schema > self._known_schema:
             await self._store.check_schema()  # raises when it is newer than this version understands
             self._known_schema = look.schema
         woken = 0
@@ -215,13 +229,14 @@ class Worker:
             if self._draining.is_set():
                 break  # it was asked to leave during this round
             share = -(-free // (len(lanes) - place))
+            boot = self._launcher.registration.boot
             rows = await self._take(lane, share)
             if len(rows) < share:
                 empty.add(lane)
             if rows:
                 taken_at_all = True
                 free -= len(rows)
-                await self._start(lane, rows)
+                await self._start(lane, boot, rows)
             if free <= 0:
                 break
         self._lanes = [lane for lane in lanes if lane not in empty]
@@ -230,22 +245,28 @@ class Worker:
     async def _take(self, lane: Lane, limit: int) -> list[Row]:
         boot = self._launcher.registration.boot
         refused = list(self._refused)
+        self._usual = lane
         self._turn[lane] += 1
         by_age = self._turn[lane] % BY_AGE_EVERY == 0
         if (queue := self._limited.get(lane.queue)) is None:
-            oldest = await claim_lane(self._store, boot, lane, limit, refused, by_age=True) if by_age else []
-            if len(oldest) == limit:
-                return oldest
-            return oldest + await claim_lane(self._store, boot, lane, limit - len(oldest), refused)
+            claim = functools.partial(
+                claim_lane, self._store, boot, lane, schema=self._known_schema, refused=refused
+            )
+            oldest = await claim(limit, by_age=True) if by_age else []
+            return oldest if len(oldest) == limit else oldest + await claim(limit - len(oldest))
         return await claim_limited(
             self._store, boot, queue, lane.class_, lane.tenant, limit, refused=refused, by_age=by_age
         )
 
     # What was claimed.
 
-    async def _start(self, lane: Lane, rows: Sequence[Row]) -> None:
+    async def _start(self, lane: Lane, boot: BootId, rows: Sequence[Row]) -> None:
+        """Run what was claimed as `boot`. Nothing, when that one's lease is over: a sweep gives it back."""
         limited = lane.queue in self._limited
-        for claimed in await read_claimed(self._store, rows, limited=limited):
+        found = await read_claimed(self._store, rows, limited=limited)
+        if self._launcher.registration.lapsed or self._launcher.registration.boot != boot:
+            return
+        for claimed in found:
             self.report.claimed += 1
             program = await self._program(claimed)
             if program is None:
@@ -347,6 +368,7 @@ class Worker:
             # later.
             await asyncio.sleep(random.uniform(0, min(_IN_VAIN_S[1], _IN_VAIN_S[0] * self._in_vain**2)))
             self._in_vain += 1
+            self._is_hinted = True
             self._looked_at = 0.0
             self._wake.set()
             self._launcher.runs.hasten()

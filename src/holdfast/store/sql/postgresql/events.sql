@@ -39,15 +39,17 @@ ORDER BY e.seq LIMIT $3
 
 -- name: events.follow
 -- Commit order is not number order, so a follower stays below the oldest transaction that still runs: nothing
--- can appear behind a position it has been told.
+-- can appear behind a position it has been told. The page is cut before it is joined: planned as one, a large
+-- store would be read as a whole for every page.
 SELECT e.seq, e.type, e.path, e.attempt, e.at, e.duration_us, coalesce(e.payload, p.body), e.payload_ref,
        e.generation, e.input, e.xid::text, e.execution, x.id
-FROM {schema}.events e
+FROM (SELECT * FROM {schema}.events
+      WHERE xid >= $1::text::xid8 AND (xid, execution, seq) > ($1::text::xid8, $2::bytea, $3::bigint)
+        AND xid < pg_snapshot_xmin(pg_current_snapshot()) AND tenant_id = $5
+      ORDER BY xid, execution, seq LIMIT $4) e
 JOIN {schema}.executions x ON x.key = e.execution
 LEFT JOIN {schema}.payloads p ON p.execution = e.execution AND p.digest = e.payload_ref
-WHERE e.xid >= $1::text::xid8 AND (e.xid, e.execution, e.seq) > ($1::text::xid8, $2::bytea, $3::bigint)
-  AND e.xid < pg_snapshot_xmin(pg_current_snapshot()) AND x.tenant_id = $5
-ORDER BY e.xid, e.execution, e.seq LIMIT $4
+ORDER BY e.xid, e.execution, e.seq
 
 -- name: events.mark
 -- Where a follower that only wants what comes begins.

@@ -33,12 +33,19 @@ SELECT 'schema', NULL, NULL, NULL, max(version) FROM {schema}.schema_migrations
 
 -- name: fleet.claim
 -- In the order of the partial index, so that nothing is read but what is taken; only for a worker whose lease
--- has not run out, or others would have to take it all from it again. The two odd forms keep the planner
--- from reading the whole table: it takes a plain <> for very selective, and a join for one with unknown length.
+-- has not run out, or others would have to take it all from it again, and that knows the newest migration; and
+-- nothing of a queue that has got limits since the worker looked. The two odd forms keep the planner from reading
+-- the whole table: it takes a plain <> for very selective, and a join for one with unknown length.
+-- The last column is the input of one that nobody has touched since its start was written, which spares a look at
+-- its log. Its log is read by this statement's snapshot, its row as it is now: so both must come from one
+-- transaction, and from one that wrote nothing else (a fork begins with many events).
 WITH picked AS MATERIALIZED (
-    SELECT key FROM {schema}.executions
-    WHERE status = 'ready' AND queue = $1 AND class = $2 AND tenant_id = $3 AND CASE WHEN definition = ANY ($6::bytea[]) THEN false ELSE true END
+    SELECT key, xmin::text AS written_by FROM {schema}.executions
+    WHERE status = 'ready' AND queue = $1 AND class = $2 AND tenant_id = $3
+      AND CASE WHEN definition = ANY ($6::bytea[]) THEN false ELSE true END
       AND EXISTS (SELECT FROM {schema}.workers WHERE boot_id = $4 AND lease_until > {now})
+      AND (SELECT max(version) FROM {schema}.schema_migrations) <= $7
+      AND NOT EXISTS (SELECT FROM {schema}.queues WHERE name = $1)
     ORDER BY priority DESC, key LIMIT $5
     FOR NO KEY UPDATE SKIP LOCKED
 )
@@ -46,7 +53,12 @@ UPDATE {schema}.executions e
 SET status = 'running', owner = $4, epoch = e.epoch + 1, due_at = NULL, blocked_on = NULL
 WHERE e.key = ANY (ARRAY(SELECT key FROM picked))
 RETURNING e.key, e.id, e.tenant_id, e.workflow, e.version, e.definition, e.queue, e.epoch, e.wakes, e.recoveries,
-          e.parent, e.parent_path, e.limit_key
+          e.parent, e.parent_path, e.limit_key,
+          CASE WHEN e.epoch = 1
+                    AND NOT EXISTS (SELECT FROM {schema}.events n WHERE n.execution = e.key AND n.seq = 2)
+               THEN (SELECT v.payload FROM {schema}.events v
+                     WHERE v.execution = e.key AND v.seq = 1
+                       AND (v.execution, v.xid::xid::text) IN (SELECT key, written_by FROM picked)) END
 
 -- name: fleet.claim_oldest
 -- The oldest of each priority, so that a steady stream of urgent work does not keep the rest waiting for ever.
@@ -68,13 +80,15 @@ WITH RECURSIVE levels(priority) AS (
     SELECT key FROM {schema}.executions
     WHERE key IN (SELECT key FROM oldest ORDER BY key LIMIT $5) AND status = 'ready'
       AND EXISTS (SELECT FROM {schema}.workers WHERE boot_id = $4 AND lease_until > {now})
+      AND (SELECT max(version) FROM {schema}.schema_migrations) <= $7
+      AND NOT EXISTS (SELECT FROM {schema}.queues WHERE name = $1)
     FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE {schema}.executions e
 SET status = 'running', owner = $4, epoch = e.epoch + 1, due_at = NULL, blocked_on = NULL
 WHERE e.key = ANY (ARRAY(SELECT key FROM picked))
 RETURNING e.key, e.id, e.tenant_id, e.workflow, e.version, e.definition, e.queue, e.epoch, e.wakes, e.recoveries,
-          e.parent, e.parent_path, e.limit_key
+          e.parent, e.parent_path, e.limit_key, NULL::bytea
 
 -- name: fleet.histories
 -- The logs of several executions: `events.history` with the execution in front.

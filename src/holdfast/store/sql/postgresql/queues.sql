@@ -99,7 +99,7 @@ UPDATE {schema}.executions
 SET status = 'running', owner = $2, epoch = epoch + 1, due_at = NULL, blocked_on = NULL
 WHERE key = ANY (ARRAY(SELECT unnest($1::bytea[]))) AND status = 'ready'
 RETURNING key, id, tenant_id, workflow, version, definition, queue, epoch, wakes, recoveries, parent, parent_path,
-          limit_key
+          limit_key, NULL::bytea
 
 -- name: queues.park
 -- Out of the ready set until a place is free. Without a time, or the timer sweep would bring it back.

@@ -38,11 +38,12 @@ WHERE e.execution = ?1 AND e.seq > ?2
 ORDER BY e.seq LIMIT ?3
 
 -- name: events.follow
--- One writer at a time makes `position` the order of commits.
+-- One writer at a time makes `position` the order of commits. CROSS JOIN keeps the events outside: from the
+-- executions, a large store would be read as a whole for every page.
 SELECT e.seq, e.type, e.path, e.attempt, e.at, e.duration_us, coalesce(e.payload, p.body), e.payload_ref,
        e.generation, e.input, e.position, e.execution, x.id
 FROM events e
-JOIN executions x ON x.key = e.execution
+CROSS JOIN executions x ON x.key = e.execution
 LEFT JOIN payloads p ON p.execution = e.execution AND p.digest = e.payload_ref
 WHERE e.position > ?1 AND x.tenant_id = ?3
 ORDER BY e.position LIMIT ?2

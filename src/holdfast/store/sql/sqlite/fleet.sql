@@ -33,16 +33,23 @@ SELECT 'schema', NULL, NULL, NULL, max(version) FROM schema_migrations
 
 -- name: fleet.claim
 -- In the order of the partial index, so that nothing is read but what is taken; only for a worker whose lease
--- has not run out, or others would have to take it all from it again.
+-- has not run out, or others would have to take it all from it again, and that knows the newest migration; and
+-- nothing of a queue that has got limits since the worker looked. The last column is the input of one that nobody
+-- has touched since it was started, which spares a look at its log.
 UPDATE executions
 SET status = 'running', owner = ?4, epoch = epoch + 1, due_at = NULL, blocked_on = NULL
 WHERE key IN (SELECT key FROM executions
               WHERE status = 'ready' AND queue = ?1 AND class = ?2 AND tenant_id = ?3
                 AND definition NOT IN (SELECT unhex(value) FROM json_each(?6))
                 AND EXISTS (SELECT 1 FROM workers WHERE boot_id = ?4 AND lease_until > {now})
+                AND (SELECT max(version) FROM schema_migrations) <= ?7
+                AND NOT EXISTS (SELECT 1 FROM queues WHERE name = ?1)
               ORDER BY priority DESC, key LIMIT ?5)
 RETURNING key, id, tenant_id, workflow, version, definition, queue, epoch, wakes, recoveries, parent, parent_path,
-          limit_key
+          limit_key,
+          CASE WHEN epoch = 1
+                    AND NOT EXISTS (SELECT 1 FROM events n WHERE n.execution = executions.key AND n.seq = 2)
+               THEN (SELECT v.payload FROM events v WHERE v.execution = executions.key AND v.seq = 1) END
 
 -- name: fleet.claim_oldest
 -- The oldest of each priority, so that a steady stream of urgent work does not keep the rest waiting for ever.
@@ -67,9 +74,11 @@ WHERE key IN (
     )
     SELECT key FROM oldest
     WHERE key IS NOT NULL AND EXISTS (SELECT 1 FROM workers WHERE boot_id = ?4 AND lease_until > {now})
+      AND (SELECT max(version) FROM schema_migrations) <= ?7
+      AND NOT EXISTS (SELECT 1 FROM queues WHERE name = ?1)
     ORDER BY key LIMIT ?5)
 RETURNING key, id, tenant_id, workflow, version, definition, queue, epoch, wakes, recoveries, parent, parent_path,
-          limit_key
+          limit_key, NULL
 
 -- name: fleet.histories
 -- The logs of several executions: `events.history` with the execution in front.

@@ -90,7 +90,7 @@ UPDATE executions
 SET status = 'running', owner = ?2, epoch = epoch + 1, due_at = NULL, blocked_on = NULL
 WHERE key IN (SELECT unhex(value) FROM json_each(?1)) AND status = 'ready'
 RETURNING key, id, tenant_id, workflow, version, definition, queue, epoch, wakes, recoveries, parent, parent_path,
-          limit_key
+          limit_key, NULL
 
 -- name: queues.park
 -- Out of the ready set until a place is free. Without a time, or the timer sweep would bring it back.
