@@ -40,7 +40,7 @@ chaos-short: environment ## the short form of the chaos tests, which is also par
 	@$(VENV) -m scripts.services run -- $(VENV) -m pytest tests/chaos -s $(PYTEST_ARGS)
 
 chaos: environment ## workers, connections, the network and the database break for hours (root for the network)
-	@$(VENV) -m scripts.services run -- $(VENV) -m pytest tests/chaos --chaos=long -s $(PYTEST_ARGS)
+	@$(VENV) -m scripts.services run -- $(VENV) -m pytest tests/chaos --chaos=long -v -n 2 --dist worksteal $(PYTEST_ARGS)
 
 services: environment ## start what the tests need, leave it running, print the settings
 	@$(VENV) -m scripts.services start

@@ -66,6 +66,13 @@ _SESSION_SETTINGS = MappingProxyType(
         "default_transaction_isolation": "read committed",
         # A JIT compiler pays for queries of seconds; ours take microseconds.
         "jit": "off",
+        # A transaction whose client fell silent keeps its row locks, and a takeover passes locked rows
+        # over. By default the server notices a lost host after hours, and a stopped process never.
+        "tcp_keepalives_idle": "3",
+        "tcp_keepalives_interval": "1",
+        "tcp_keepalives_count": "3",
+        "tcp_user_timeout": "6000",
+        "idle_in_transaction_session_timeout": "30000",
     }
 )
 
@@ -216,7 +223,8 @@ class PostgresqlDriver:
             # Of no more use, and the pool does not see that: it would wait long for a silent one to come to
             # rest.
             if isinstance(error.__cause__, asyncpg.InternalClientError | TimeoutError):
-                connection.terminate()
+                with suppress(*FAILURES):  # it may have left the pool by itself
+                    connection.terminate()
             raise
         finally:
             await asyncio.shield(self._give_back(pool, connection))

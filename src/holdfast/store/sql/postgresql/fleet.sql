@@ -38,7 +38,8 @@ SELECT 'schema', NULL, NULL, NULL, max(version) FROM {schema}.schema_migrations
 -- the whole table: it takes a plain <> for very selective, and a join for one with unknown length.
 -- The last column is the input of one that nobody has touched since its start was written, which spares a look at
 -- its log. Its log is read by this statement's snapshot, its row as it is now: so both must come from one
--- transaction, and from one that wrote nothing else (a fork begins with many events).
+-- transaction, and from one that wrote nothing else (a fork begins with many events). The comparison stands in
+-- the list and not behind WHERE, where it would become a join that is made anew for every row.
 WITH picked AS MATERIALIZED (
     SELECT key, xmin::text AS written_by FROM {schema}.executions
     WHERE status = 'ready' AND queue = $1 AND class = $2 AND tenant_id = $3
@@ -56,9 +57,9 @@ RETURNING e.key, e.id, e.tenant_id, e.workflow, e.version, e.definition, e.queue
           e.parent, e.parent_path, e.limit_key,
           CASE WHEN e.epoch = 1
                     AND NOT EXISTS (SELECT FROM {schema}.events n WHERE n.execution = e.key AND n.seq = 2)
-               THEN (SELECT v.payload FROM {schema}.events v
-                     WHERE v.execution = e.key AND v.seq = 1
-                       AND (v.execution, v.xid::xid::text) IN (SELECT key, written_by FROM picked)) END
+               THEN (SELECT CASE WHEN (v.execution, v.xid::xid::text) IN (SELECT key, written_by FROM picked)
+                                 THEN v.payload END
+                     FROM {schema}.events v WHERE v.execution = e.key AND v.seq = 1) END
 
 -- name: fleet.claim_oldest
 -- The oldest of each priority, so that a steady stream of urgent work does not keep the rest waiting for ever.
