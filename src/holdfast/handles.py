@@ -7,13 +7,15 @@ from collections.abc import Generator
 from typing import Any, Generic, TypeVar
 
 from holdfast.errors import ExecutionCancelled, ExecutionFailed, HoldfastError
+from holdfast.events.progress import read_progress
 from holdfast.fleet import control
 from holdfast.fleet.ends import read_outcome, wait_for_end
 from holdfast.fleet.forking import fork
 from holdfast.fleet.launcher import Launcher
 from holdfast.fleet.retrying import retry
 from holdfast.fleet.starts import Running
-from holdfast.records.executions import Execution, ExecutionStatus
+from holdfast.fleet.tasks import agents_of
+from holdfast.records.executions import Execution, ExecutionDetails, ExecutionStatus, StepProgress
 from holdfast.store import codec
 from holdfast.workflows.driving import Outcome
 
@@ -57,6 +59,20 @@ class Handle(Generic[R]):
     async def status(self) -> ExecutionStatus:
         """Where it stands now."""
         return (await self._launcher.store.get_execution(self.id)).status
+
+    async def details(self) -> ExecutionDetails:
+        """What was said about it when it was started: tags, who and what started it, metadata, context."""
+        return await self._launcher.store.execution_details(self.key)
+
+    async def progress(self) -> StepProgress:
+        """How far it is, read from its log."""
+        store = self._launcher.store
+        return await read_progress(store, await store.get_execution(self.id))
+
+    async def agents(self) -> list[str]:
+        """The agents that have carried out steps of it, or do so now."""
+        store = self._launcher.store
+        return await agents_of(store, await store.get_execution(self.id))
 
     async def cancel(self, reason: str = "") -> None:
         """Ask it to stop; it ends as cancelled once its steps have been stopped."""

@@ -39,6 +39,9 @@ from holdfast.errors.calls import (
     NothingToServe as NothingToServe,
 )
 from holdfast.errors.calls import (
+    SealedRecord as SealedRecord,
+)
+from holdfast.errors.calls import (
     SettingUnavailable as SettingUnavailable,
 )
 from holdfast.errors.calls import (
@@ -54,13 +57,22 @@ from holdfast.errors.conflicts import (
     ApprovalIdTaken as ApprovalIdTaken,
 )
 from holdfast.errors.conflicts import (
+    CopyUnfinished as CopyUnfinished,
+)
+from holdfast.errors.conflicts import (
     DefinitionChanged as DefinitionChanged,
+)
+from holdfast.errors.conflicts import (
+    ForbiddenTransition as ForbiddenTransition,
 )
 from holdfast.errors.conflicts import (
     IdTaken as IdTaken,
 )
 from holdfast.errors.conflicts import (
     LeaseLost as LeaseLost,
+)
+from holdfast.errors.conflicts import (
+    NoEdition as NoEdition,
 )
 from holdfast.errors.conflicts import (
     NotResumable as NotResumable,
@@ -72,10 +84,19 @@ from holdfast.errors.conflicts import (
     OwnedElsewhere as OwnedElsewhere,
 )
 from holdfast.errors.conflicts import (
+    RecordExists as RecordExists,
+)
+from holdfast.errors.conflicts import (
     ReplayDiverged as ReplayDiverged,
 )
 from holdfast.errors.conflicts import (
     SignalUndeliverable as SignalUndeliverable,
+)
+from holdfast.errors.conflicts import (
+    StoreInUse as StoreInUse,
+)
+from holdfast.errors.conflicts import (
+    TargetNotEmpty as TargetNotEmpty,
 )
 from holdfast.errors.conflicts import (
     TaskTaken as TaskTaken,
@@ -92,6 +113,27 @@ from holdfast.errors.conflicts import (
 from holdfast.errors.conflicts import (
     WrongStatus as WrongStatus,
 )
+from holdfast.errors.identity import (
+    ApiKeyRefused as ApiKeyRefused,
+)
+from holdfast.errors.identity import (
+    EmailTaken as EmailTaken,
+)
+from holdfast.errors.identity import (
+    KeyMissing as KeyMissing,
+)
+from holdfast.errors.identity import (
+    LoginRefused as LoginRefused,
+)
+from holdfast.errors.identity import (
+    Refused as Refused,
+)
+from holdfast.errors.identity import (
+    SealBroken as SealBroken,
+)
+from holdfast.errors.identity import (
+    SessionRefused as SessionRefused,
+)
 from holdfast.errors.missing import (
     AppNotFound as AppNotFound,
 )
@@ -105,6 +147,9 @@ from holdfast.errors.missing import (
     QueueNotFound as QueueNotFound,
 )
 from holdfast.errors.missing import (
+    RecordNotFound as RecordNotFound,
+)
+from holdfast.errors.missing import (
     StepNotFound as StepNotFound,
 )
 from holdfast.errors.missing import (
@@ -115,6 +160,27 @@ from holdfast.errors.missing import (
 )
 from holdfast.errors.missing import (
     WorkflowNotFound as WorkflowNotFound,
+)
+from holdfast.errors.platform import (
+    AgentNotFound as AgentNotFound,
+)
+from holdfast.errors.platform import (
+    DeploymentNotFound as DeploymentNotFound,
+)
+from holdfast.errors.platform import (
+    InvalidSchedule as InvalidSchedule,
+)
+from holdfast.errors.platform import (
+    ScheduleNotFound as ScheduleNotFound,
+)
+from holdfast.errors.platform import (
+    WorkflowInUse as WorkflowInUse,
+)
+from holdfast.errors.platform import (
+    WorkflowUnavailable as WorkflowUnavailable,
+)
+from holdfast.errors.platform import (
+    WrongTaskStatus as WrongTaskStatus,
 )
 from holdfast.errors.root import (
     Conflict as Conflict,
@@ -138,6 +204,9 @@ from holdfast.errors.root import (
     RetryLater as RetryLater,
 )
 from holdfast.errors.steps import (
+    AddressRefused as AddressRefused,
+)
+from holdfast.errors.steps import (
     ApprovalExpired as ApprovalExpired,
 )
 from holdfast.errors.steps import (
@@ -151,6 +220,9 @@ from holdfast.errors.steps import (
 )
 from holdfast.errors.steps import (
     ExecutionFailed as ExecutionFailed,
+)
+from holdfast.errors.steps import (
+    RequestFailed as RequestFailed,
 )
 from holdfast.errors.steps import (
     SignalTimeout as SignalTimeout,
@@ -177,7 +249,13 @@ from holdfast.errors.store import (
     AccessDenied as AccessDenied,
 )
 from holdfast.errors.store import (
+    AuditBroken as AuditBroken,
+)
+from holdfast.errors.store import (
     ConstraintViolated as ConstraintViolated,
+)
+from holdfast.errors.store import (
+    CopyDiffers as CopyDiffers,
 )
 from holdfast.errors.store import (
     DirectUrlElsewhere as DirectUrlElsewhere,
@@ -198,6 +276,9 @@ from holdfast.errors.store import (
     MigrationFailed as MigrationFailed,
 )
 from holdfast.errors.store import (
+    MigrationInterrupted as MigrationInterrupted,
+)
+from holdfast.errors.store import (
     MigrationLocked as MigrationLocked,
 )
 from holdfast.errors.store import (
@@ -207,13 +288,22 @@ from holdfast.errors.store import (
     MigrationsPending as MigrationsPending,
 )
 from holdfast.errors.store import (
+    MigrationUnclear as MigrationUnclear,
+)
+from holdfast.errors.store import (
     NoStore as NoStore,
+)
+from holdfast.errors.store import (
+    NoWritableServer as NoWritableServer,
 )
 from holdfast.errors.store import (
     PoolerDetected as PoolerDetected,
 )
 from holdfast.errors.store import (
     PoolTimeout as PoolTimeout,
+)
+from holdfast.errors.store import (
+    ReadOnlyServer as ReadOnlyServer,
 )
 from holdfast.errors.store import (
     SchemaTooNew as SchemaTooNew,
@@ -223,6 +313,9 @@ from holdfast.errors.store import (
 )
 from holdfast.errors.store import (
     StoreUnavailable as StoreUnavailable,
+)
+from holdfast.errors.store import (
+    TlsFailed as TlsFailed,
 )
 from holdfast.errors.store import (
     TransactionConflict as TransactionConflict,

@@ -87,6 +87,13 @@ class InvalidAnswer(Misuse):
     default_fix = "look at the form: `holdfast approvals show ID`"
 
 
+class SealedRecord(Misuse):
+    """A kind of record that only its own verbs write was to be changed like any other."""
+
+    code = "HF1060"
+    default_fix = "use the verbs of that kind: an audit entry is appended, a runbook published"
+
+
 class NoFilter(Misuse):
     """A command on all executions that fit a filter was given an empty filter."""
 

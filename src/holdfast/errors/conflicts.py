@@ -54,6 +54,13 @@ class VersionConflict(Conflict):
     default_fix = "read again, decide again, write again"
 
 
+class RecordExists(Conflict):
+    """A record of this kind has this id already."""
+
+    code = "HF4060"
+    default_fix = "choose another id, or update the record that has it"
+
+
 class WorkerOutOfReach(Conflict):
     """A process can not be stopped from here: it is not proven to be alive on this host."""
 
@@ -97,7 +104,7 @@ class NotResumable(Conflict):
 
 
 class WrongStatus(Conflict):
-    """What was asked for needs an execution in another status."""
+    """What was asked for needs an execution, or a record, in another status."""
 
     code = "HF4020"
     default_fix = "holdfast executions show ID"
@@ -108,3 +115,40 @@ class ReplayDiverged(Conflict):
 
     code = "HF4021"
     default_fix = "restore the code this execution ran, or fork it before the step that differs"
+
+
+class ForbiddenTransition(Conflict):
+    """What was asked of an incident is not possible in its state; `details['allowed']` lists what is."""
+
+    code = "HF4080"
+    default_fix = "look at it, then choose what its state allows: holdfast incidents show ID"
+
+
+class NoEdition(Conflict):
+    """A runbook has no published edition, so that there is nothing to run."""
+
+    code = "HF4081"
+    default_fix = "publish one: holdfast runbooks publish NAME FILE.yaml"
+
+
+class StoreInUse(Conflict):
+    """Processes hold leases in a store that has to be at rest."""
+
+    code = "HF4070"
+    default_fix = (
+        "stop the workers and runs (`holdfast workers list`), or wait until their leases have run out"
+    )
+
+
+class TargetNotEmpty(Conflict):
+    """A store that is to be filled by a copy holds something already."""
+
+    code = "HF4071"
+    default_fix = "copy into a new, empty store"
+
+
+class CopyUnfinished(Conflict):
+    """A copy into this store was begun before."""
+
+    code = "HF4072"
+    default_fix = "go on with it: the same command with --resume"

@@ -59,3 +59,10 @@ class StepNotFound(NotFound):
 
     code = "HF3020"
     default_fix = "holdfast executions steps ID"
+
+
+class RecordNotFound(NotFound):
+    """No record of this kind has this id, or it was deleted."""
+
+    code = "HF3060"
+    default_fix = "list the records of that kind and check the id"

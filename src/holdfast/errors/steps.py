@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from holdfast.errors.root import Failed, Misuse
 
 
@@ -106,3 +108,38 @@ class BodyFailed(Failed):
     def retry_type(self) -> str:
         """The word that `retry.on` compares with."""
         return str(self.details.get("kind", type(self).__name__))
+
+
+class RequestFailed(BodyFailed):
+    """The request of an `http` step did not give what it should; `details['kind']` says how.
+
+    Kinds that are tried again: `unavailable` (the status says not now: 408, 425, 429, 5xx), `connect` (no
+    connection), `network` (it broke), `timeout`. Kinds that are final unless `retry.on` names them: `status`
+    (any other status), `redirect`, `body` (too long, or not as it was announced), `output` (not the JSON it
+    promised), `request` (it can not be sent).
+    """
+
+    code = "HF7007"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the same request would fail again."""
+        return self.details.get("kind") not in _PASSING
+
+    @property
+    def retry_after(self) -> timedelta:
+        """How long the server asks to be left alone."""
+        return timedelta(seconds=int(self.details.get("retry_after_s") or 0))
+
+
+_PASSING = frozenset({"unavailable", "connect", "network", "timeout"})
+
+
+class AddressRefused(RequestFailed):
+    """An `http` step was about to reach an address that is not public and not in `http.allow`.
+
+    Every address of the name is checked, and those of every redirect; `details['kind']` is `address`.
+    """
+
+    code = "HF7008"
+    default_fix = "correct the URL, or have the operator add the network to `http.allow`"

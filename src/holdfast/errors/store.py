@@ -87,11 +87,32 @@ class DirectUrlElsewhere(Misuse):
     default_fix = "let both lead to the same database of the same server"
 
 
+class TlsFailed(StoreUnavailable):
+    """TLS with the server did not come about, and nothing goes without it; `details["reason"]` says why."""
+
+    code = "HF2022"
+    default_fix = "compare the server's certificate with the settings below ssl"
+
+
+class ReadOnlyServer(StoreUnavailable):
+    """The server takes no writes: it is a standby, or was made read-only. Its connections are given up."""
+
+    code = "HF2023"
+    default_fix = "name all servers in the host, so that the one that takes writes is found"
+
+
+class NoWritableServer(StoreUnavailable):
+    """None of several servers takes writes now; `details["servers"]` has what each of them said."""
+
+    code = "HF2024"
+    default_fix = "bring one of the servers back, or wait until another one has taken over"
+
+
 # HF21xx: migrations.
 
 
 class MigrationFailed(Failed):
-    """A migration statement failed; the database is as it was before that migration."""
+    """A migration statement failed; its fix says what stays: on most databases nothing."""
 
     code = "HF2101"
 
@@ -143,3 +164,33 @@ class DowngradeRefused(Conflict):
 
     code = "HF2108"
     default_fix = "write a new migration that makes the change"
+
+
+class MigrationInterrupted(Conflict):
+    """On MySQL a migration stopped half-way, and what was asked for would not finish it."""
+
+    code = "HF2109"
+    default_fix = "finish it the way it went: holdfast storage migrate up, or down"
+
+
+class MigrationUnclear(Conflict):
+    """On MySQL a migration stopped at a statement, and nothing in the database tells whether that ran."""
+
+    code = "HF2110"
+    default_fix = "look at it, then: holdfast storage migrate resolve VERSION --ran or --did-not-run"
+
+
+class CopyDiffers(DamagedData):
+    """Two stores that should hold the same do not; `details['tables']` names where."""
+
+    code = "HF6010"
+    default_fix = "stop what writes to either store and copy again with --resume"
+
+
+class AuditBroken(DamagedData):
+    """The chain of audit entries does not hold: one was changed, taken out, put in or moved."""
+
+    code = "HF6080"
+    default_fix = (
+        "keep the store as it is, find out who can write to its tables, and compare with the last export"
+    )

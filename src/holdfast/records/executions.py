@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NewType
@@ -73,6 +73,41 @@ class Execution:
     def duration(self) -> timedelta | None:
         """From creation to the end; None while it has not ended."""
         return None if self.finished_at is None else self.finished_at - self.created_at
+
+    @property
+    def duration_ms(self) -> float | None:
+        """The same in milliseconds."""
+        return None if self.duration is None else self.duration / timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionDetails:
+    """What was said about an execution when it was started. `metadata` and `context` are its caller's."""
+
+    tags: tuple[str, ...] = ()
+    trigger: str = "api"
+    started_by: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    context: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepProgress:
+    """How far an execution is: steps that have ended, of those that are known to come.
+
+    Of a workflow in YAML all steps are known, and those left out by a condition have ended; of one in Python
+    only its code knows: `known` is None until it has completed.
+    """
+
+    ended: int
+    known: int | None
+
+    @property
+    def fraction(self) -> float | None:
+        """From 0 to 1; None where the whole is not known."""
+        if self.known is None:
+            return None
+        return self.ended / self.known if self.known else 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,10 @@ from holdfast.store.codec_nodes import (
 )
 from holdfast.store.codec_values import INT_MAX
 
-__all__ = ["DEPTH_MAX", "SIZE_MAX", "check_annotation", "decode", "digest", "encode"]
+__all__ = [
+    "DEPTH_MAX", "SIZE_MAX", "body_of", "check_annotation", "decode", "digest", "encode", "from_json",
+    "of_body", "to_json",
+]  # fmt: skip
 
 COMPRESS_FROM_BYTES = 8 * 1024
 _ZLIB_LEVEL = 1
@@ -105,6 +108,30 @@ def decode(data: bytes, annotation: Any = Any, *, what: str = "value") -> Any:
         raise _translated(refusal, what) from refusal.__cause__
     except RecursionError:
         raise _damaged(f"nested deeper than {DEPTH_MAX} levels", what) from None
+
+
+def to_json(value: object, *, what: str = "value") -> str:
+    """`value` as the JSON text that a payload of it holds, for columns that people and databases look into.
+
+    Raises what `encode` raises.
+    """
+    data = encode(value, what=what)
+    return (data[_HEADER_BYTES:] if data[:_HEADER_BYTES] == _PLAIN else _opened(data, what)).decode()
+
+
+def from_json(text: str, *, what: str = "value") -> Any:
+    """The value of a text that `to_json` made; raises what `decode` raises."""
+    return decode(_PLAIN + text.encode(), what=what)
+
+
+def body_of(data: bytes, *, what: str = "value") -> bytes:
+    """The JSON of a payload, byte for byte; raises `DamagedData` for what is none."""
+    return data[_HEADER_BYTES:] if data[:_HEADER_BYTES] == _PLAIN else _opened(data, what)
+
+
+def of_body(body: bytes, *, what: str = "value") -> bytes:
+    """The payload whose `body_of` this is: another one only in how it is compressed."""
+    return _packed(body, what)
 
 
 def digest(data: bytes) -> bytes:

@@ -19,7 +19,6 @@ answers tell what had been written. A caller that is cancelled while it waits le
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -34,6 +33,7 @@ from holdfast.errors import (
     StoreUnavailable,
 )
 from holdfast.records.executions import ExecutionKey
+from holdfast.store.backoff import Backoff
 from holdfast.store.codec import digest
 from holdfast.store.drivers.base import (
     Answer,
@@ -53,7 +53,7 @@ INLINE_BYTES_MAX = 8 * 2**10
 BATCHED_BYTES_MAX = 64 * 2**10
 SOON_S = 0.05
 BUSY_RETRY_S = 0.002
-_BACKOFF_S = (0.01, 2.0)
+_BACKOFF = Backoff(first_s=0.02, most_s=2.0)
 
 
 class Holding:
@@ -332,8 +332,7 @@ class Journal:
                     _stop(entries, error)
                     return
                 attempt += 1
-                ceiling_s = min(_BACKOFF_S[1], _BACKOFF_S[0] * 2 ** min(attempt, 20))
-                await asyncio.sleep(random.uniform(0, ceiling_s))
+                await asyncio.sleep(_BACKOFF.rest_s(attempt))
             except HoldfastError as error:
                 _stop(entries, error)
                 return

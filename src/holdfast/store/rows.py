@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, overload
 
 from holdfast.records.executions import BootId, Execution, ExecutionKey, ExecutionStatus
-from holdfast.records.workflows import WorkflowVersion
 from holdfast.store.drivers.base import Row
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 @overload
@@ -22,6 +22,11 @@ def moment(value: datetime | int | None) -> datetime | None:
     if value is None or isinstance(value, datetime):
         return value
     return _EPOCH + timedelta(microseconds=value)
+
+
+def microseconds(moment: datetime) -> int:
+    """A time as microseconds since 1970: the other way round."""
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 def lasting(duration_us: int | None) -> timedelta | None:
@@ -50,19 +55,6 @@ def execution_of(row: Row) -> Execution:
         parent=None if row[15] is None else ExecutionKey(row[15]),
         created_at=moment(row[16]),
         finished_at=moment(row[17]),
-    )
-
-
-def workflow_of(row: Row) -> WorkflowVersion:
-    """The registered version in a row of `workflows.get_version` or `workflows.versions`."""
-    return WorkflowVersion(
-        name=row[0],
-        version=row[1],
-        definition=row[2],
-        description=row[3],
-        author=row[4],
-        tags=tags_of(row[5]),
-        created_at=moment(row[6]),
     )
 
 

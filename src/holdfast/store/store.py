@@ -9,31 +9,46 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import json
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from holdfast.errors import ExecutionNotFound, NoStore, TransactionConflict, VersionTaken
-from holdfast.records.executions import Execution, ExecutionKey
-from holdfast.records.workflows import StoredDefinition, WorkflowVersion
+from holdfast.config.schema import Http
+from holdfast.errors import ConstraintViolated, ExecutionNotFound, NoStore, TransactionConflict, VersionTaken
+from holdfast.records.declare import Record
+from holdfast.records.executions import Execution, ExecutionDetails, ExecutionKey
+from holdfast.records.workflows import StoredDefinition, WorkflowStatus, WorkflowVersion
 from holdfast.store import codec, migrations
+from holdfast.store.backoff import Backoff
+from holdfast.store.dialects import dialect_of
 from holdfast.store.drivers.base import Driver, Isolation, Transaction
+from holdfast.store.figures import Figures
+from holdfast.store.filters import Query
 from holdfast.store.hints import Hints
 from holdfast.store.journal import Journal
-from holdfast.store.query import executions_count, executions_page, parse_query
-from holdfast.store.rows import execution_of, moment, tags_of, workflow_of
+from holdfast.store.metrics import Meter, Metered
+from holdfast.store.query import (
+    executions_count,
+    executions_count_up_to,
+    executions_estimate,
+    executions_page,
+    parse_query,
+)
+from holdfast.store.repository import Count, Repository
+from holdfast.store.rows import execution_of, moment, tags_of
+from holdfast.store.statements import COUNTED, estimated
 
 DEFAULT_TENANT = "default"
-PARTITIONS_AHEAD = 3
+DEFAULT_ENVIRONMENT = "production"
+CONFLICT_REST_MAX_S = 2.0
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Recorded = TypeVar("Recorded", bound=Record)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +60,9 @@ class StoreOptions:
     retry_backoff: timedelta = timedelta(milliseconds=50)
     migrate_lock_timeout: timedelta = timedelta(seconds=60)
     migrations_folder: Path | None = None
+    slow_query: timedelta = timedelta(seconds=1)  # a statement that took as long is logged
+    environment: str = DEFAULT_ENVIRONMENT  # whose deployments a bare name means
+    http: Http = field(default_factory=Http)  # what steps that call others may do
     hints: bool = True  # off: other processes' changes are noticed by polling alone
 
 
@@ -58,16 +76,30 @@ class Message:
     payload: bytes | None
 
 
+class Beside(Protocol):
+    """What goes along with a store while a process runs executions on it; each `start` wants its `stop`."""
+
+    async def start(self) -> None:
+        """Begin."""
+        ...
+
+    async def stop(self) -> None:
+        """Do what is left, and end. Raises what prevents it."""
+        ...
+
+
 class Store:
     """An open store. Use as `async with`, or `open` and `close`; both belong to one event loop."""
 
     def __init__(self, driver: Driver, options: StoreOptions | None = None, *, place: str = "") -> None:
-        self.driver = driver
         self.options = options or StoreOptions()
         self.place = place
-        self.journal = Journal(driver)
+        self._meter = Meter(driver.dialect, self.options.tenant, self.options.slow_query)
+        self.driver: Driver = Metered(driver, self._meter)
+        self.journal = Journal(self.driver)
         self.hints = Hints(driver.hints() if self.options.hints else None)
         self.journal.on_ready = self.hints.message
+        self.beside: list[Beside] = []
 
     @property
     def tenant(self) -> str:
@@ -103,8 +135,8 @@ class Store:
                 if len(missing) == len(known.migrations):
                     raise NoStore(f"No Holdfast tables at {self.place or self.driver.dialect}")
                 await migrations.require_current(session, known)
-        if migrate and self.driver.dialect == "postgresql":
-            await self.driver.fetch("store.ensure_partitions", PARTITIONS_AHEAD)
+        if migrate:
+            await self.driver.settle()
 
     async def close(self) -> None:
         """Write what the journal still holds, tell other processes, then disconnect. Safe twice."""
@@ -142,6 +174,7 @@ class Store:
         `retries` + 1 times (default: `storage.retry.on_conflict`). An unknown outcome is never retried.
         """
         limit = self.options.retry_on_conflict if retries is None else retries
+        backoff = Backoff(first_s=self.options.retry_backoff.total_seconds(), most_s=CONFLICT_REST_MAX_S)
 
         def decorate(
             function: Callable[Concatenate[Transaction, P], Awaitable[R]],
@@ -157,12 +190,23 @@ class Store:
                         attempt += 1
                         if attempt > limit:
                             raise
-                    ceiling_s = self.options.retry_backoff.total_seconds() * 2**attempt
-                    await asyncio.sleep(random.uniform(0, min(ceiling_s, 2.0)))
+                    await asyncio.sleep(backoff.rest_s(attempt))
 
             return run
 
         return decorate
+
+    # Records.
+
+    def repo(
+        self, cls: type[Recorded], *, within: Transaction | None = None, unsealed: bool = False
+    ) -> Repository[Recorded]:
+        """The records of one declared kind, of this handle's tenant; see `holdfast.records.declare`.
+
+        `within` is a transaction that their reads and writes belong to. `unsealed` is for the verbs of a
+        sealed kind, which alone may write it.
+        """
+        return Repository(cls, self.driver, dialect_of(self.driver), self.tenant, within, unsealed=unsealed)
 
     # Executions.
 
@@ -196,28 +240,38 @@ class Store:
         return execution_of(rows[0]) if rows else None
 
     async def list_executions(
-        self, query: str | Sequence[str] = (), *, before: ExecutionKey | None = None, limit: int = 50
+        self, query: str | Sequence[str] | Query = (), *, before: ExecutionKey | None = None, limit: int = 50
     ) -> list[Execution]:
         """A page of executions, newest first; pass the last key as `before` for the next page.
 
-        `query` is in the query language of `holdfast.store.query`. Raises `InvalidArgument`.
+        `query` is in the query language of `holdfast.store.filters`. Raises `InvalidArgument`.
         """
         text, values = executions_page(
-            self.driver.dialect,
-            self.driver.schema,
-            self.tenant,
-            parse_query(query),
-            before=before,
-            limit=limit,
+            dialect_of(self.driver), self.tenant, parse_query(query), before=before, limit=limit
         )
         return [execution_of(row) for row in await self.driver.fetch_text(text, *values)]
 
     async def count_executions(self, query: str | Sequence[str] = ()) -> int:
         """How many executions fit a query, without reading them. Raises `InvalidArgument`."""
-        text, values = executions_count(
-            self.driver.dialect, self.driver.schema, self.tenant, parse_query(query)
-        )
+        text, values = executions_count(dialect_of(self.driver), self.tenant, parse_query(query))
         return int((await self.driver.fetch_text(text, *values))[0][0])
+
+    async def estimate_executions(self, query: str | Sequence[str] = ()) -> Count:
+        """About how many executions fit, as fast for many as for few: exact up to 10,000.
+
+        More are the planner's estimate; on SQLite, which has none, the number is a lower bound. Raises
+        `InvalidArgument`.
+        """
+        dialect, asked = dialect_of(self.driver), parse_query(query)
+        text, values = executions_count_up_to(dialect, self.tenant, asked, COUNTED)
+        rows = int((await self.driver.fetch_text(text, *values))[0][0])
+        if rows < COUNTED:
+            return Count(rows, True)
+        estimate = executions_estimate(dialect, self.tenant, asked)
+        if estimate is None:
+            return Count(rows, False)
+        told = await self.driver.fetch_text(estimate[0], *estimate[1])
+        return Count(max(rows, estimated(dialect, told)), False)
 
     async def unfinished_twins(self, fingerprint: bytes) -> list[Execution]:
         """The unfinished executions of one workflow name and input, newest first."""
@@ -232,10 +286,16 @@ class Store:
         rows = await self.driver.fetch("executions.interrupted", self.tenant)
         return [execution_of(row) for row in rows]
 
-    async def execution_details(self, key: ExecutionKey) -> tuple[tuple[str, ...], str, str | None]:
-        """Tags, trigger source, and who started it."""
+    async def execution_details(self, key: ExecutionKey) -> ExecutionDetails:
+        """What was said about an execution when it was started."""
         rows = await self.driver.fetch("executions.details", key)
-        return (tags_of(rows[0][0]), rows[0][1], rows[0][2]) if rows else ((), "api", None)
+        if not rows:
+            return ExecutionDetails()
+        tags, trigger, started_by, metadata, context = rows[0]
+        return ExecutionDetails(
+            tags=tags_of(tags), trigger=trigger, started_by=started_by, metadata=codec.from_json(metadata),
+            context=codec.from_json(context),
+        )  # fmt: skip
 
     async def inbox(self, key: ExecutionKey) -> list[Message]:
         """The messages that wait for an execution, in order of arrival."""
@@ -268,44 +328,63 @@ class Store:
         description: str | None = None,
         author: str | None = None,
         tags: Sequence[str] = (),
+        status: WorkflowStatus = WorkflowStatus.ACTIVE,
+        triggers: Sequence[dict[str, Any]] = (),
+        parameters: dict[str, Any] | None = None,
+        environment: str | None = None,
     ) -> bool:
-        """Register a name and version; False if exactly this was registered before.
+        """Register a name and version; False if exactly this was registered before, and is as it was.
 
-        Raises `VersionTaken` when the version stands for another definition.
+        One that was deleted is there again. Raises `VersionTaken` when the version stands for another
+        definition, also when that was deleted.
         """
         await self.put_definition(definition)
-        made = await self.driver.fetch(
-            "workflows.register",
-            self.tenant, definition.name, definition.version, definition.hash, description, author,
-            json.dumps(list(tags), ensure_ascii=False),
+        made = WorkflowVersion(
+            name=definition.name, version=definition.version, definition=definition.hash, author=author,
+            description=description, tags=tuple(tags), status=status, triggers=tuple(triggers),
+            parameters=parameters or {}, environment=environment,
         )  # fmt: skip
-        if made:
-            return True
-        known = await self.workflow_version(definition.name, definition.version)
-        if known is None or known.definition != definition.hash:
+        workflows = self.repo(WorkflowVersion, unsealed=True)
+        try:
+            await workflows.create(made)
+        except ConstraintViolated:
+            known = await self.workflow_version(definition.name, definition.version)
+            if known is not None and known.definition == definition.hash:
+                return False
+            asked = (self.tenant, definition.name, definition.version)
+            deleted = await self.driver.fetch("workflows.deleted", *asked)
+            if deleted and bytes(deleted[0][1]) == definition.hash:
+                await workflows.restore(deleted[0][0])
+                return True
+            if known is None and not deleted:
+                raise  # what is wrong is another thing
             raise VersionTaken(
                 f"version {definition.version} of {definition.name} is registered with another definition",
-                registered=known.definition.hex() if known else None,
+                registered=(known.definition if known else bytes(deleted[0][1])).hex(),
                 offered=definition.hash.hex(),
-            )
-        return False
+            ) from None
+        return True
 
     async def workflow_version(self, name: str, version: str) -> WorkflowVersion | None:
         """One registered version, or None."""
-        rows = await self.driver.fetch("workflows.get_version", self.tenant, name, version)
-        return workflow_of(rows[0]) if rows else None
+        return next((each for each in await self.workflow_versions(name) if each.version == version), None)
 
     async def workflow_versions(self, name: str) -> list[WorkflowVersion]:
         """The registered versions of a name, newest first."""
-        return [workflow_of(row) for row in await self.driver.fetch("workflows.versions", self.tenant, name)]
+        found = await self.repo(WorkflowVersion).get_by("name", [name], sort="-created_at")
+        return found[name]
 
     async def list_workflows(self) -> list[dict[str, Any]]:
-        """Every name that was registered or ever ran: its newest definition, and its executions counted."""
+        """Every name that is registered or ever ran: its newest definition, and its executions counted."""
         rows = await self.driver.fetch("workflows.list", self.tenant)
         columns = ("name", "version", "kind", "updated_at", "registered_versions", "executions")
         return [dict(zip(columns, (*row[:3], moment(row[3]), *row[4:]), strict=True)) for row in rows]
 
     # The whole store.
+
+    def figures(self) -> Figures:
+        """What this process did with the store so far: statements, their times, connections. Asks nobody."""
+        return self._meter.figures(self.driver.pool_figures())
 
     async def counts(self) -> dict[str, int]:
         """Executions by status."""

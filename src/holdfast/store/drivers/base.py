@@ -22,9 +22,12 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, StrEnum
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 from holdfast.records.executions import BootId, ExecutionKey
+from holdfast.store.drivers.tls import Encryption
+from holdfast.store.figures import PoolFigures
 from holdfast.store.hints import HintSource
 from holdfast.store.migrations.session import MigrationSession
 
@@ -98,6 +101,14 @@ class NewExecution(NamedTuple):
     tags: tuple[str, ...] = ()
     trigger_source: str = "api"
     started_by: str | None = None
+    metadata: str = "{}"  # JSON objects
+    context: str = "{}"
+
+    @property
+    def is_described(self) -> bool:
+        """Whether anything about it stands in `execution_details`."""
+        said = self.metadata != "{}" or self.context != "{}"
+        return said or bool(self.tags) or self.started_by is not None
 
     @property
     def row(self) -> tuple[Any, ...]:
@@ -196,6 +207,13 @@ class Executor(Protocol):
 class Transaction(Executor, Protocol):
     """An open transaction. Statements run in the order they are awaited."""
 
+    async def load(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Insert many rows of a table by the fastest way the database has; all of them or none.
+
+        Values are as `holdfast.store.dialects` writes them. Raises what `fetch` raises.
+        """
+        ...
+
     def savepoint(self) -> AbstractAsyncContextManager[None]:
         """A nested block: an exception undoes what it did and leaves the transaction usable."""
         ...
@@ -216,16 +234,24 @@ class Heartbeat(Protocol):
 class Driver(Executor, Protocol):
     """A database that can be a store."""
 
-    dialect: Literal["sqlite", "postgresql"]
+    dialect: Literal["sqlite", "postgresql", "mysql"]
     schema: str
     """The quoted schema that statements name; empty where a database has none."""
+    now: str
+    """The expression for the present by the store's clock, for generated statements."""
     shared: bool
     """Whether another process can see this store: false for memory."""
+    path: Path | None
+    """The file of a database that lives on this host's disk; None in memory and on a server."""
     flushes_here: bool
     """Whether a flush competes with this process for its processor, as an embedded database does."""
 
     async def open(self) -> None:
         """Connect. Creates nothing unless the driver was made with `create=True`; `NoStore` otherwise."""
+        ...
+
+    async def settle(self) -> None:
+        """What this database needs beside its schema, once that is current and the store is to be written."""
         ...
 
     async def close(self) -> None:
@@ -260,4 +286,12 @@ class Driver(Executor, Protocol):
 
     def hints(self) -> HintSource | None:
         """A way to hear of other processes and to tell them; None where there are none."""
+        ...
+
+    async def encryption(self) -> list[Encryption]:
+        """How the connections are protected: to the address, then the direct one; none without a server."""
+        ...
+
+    def pool_figures(self) -> PoolFigures:
+        """How many connections there are for reads and transactions, and who waits for one; asks nobody."""
         ...

@@ -15,6 +15,7 @@ from holdfast.errors import (
     InvalidData,
     NoStore,
     PoolerDetected,
+    ReadOnlyServer,
     RetryLater,
     StatementTimeout,
     StoreUnavailable,
@@ -35,8 +36,10 @@ _BY_STATE: dict[str, tuple[type[HoldfastError], str]] = {
         PoolerDetected,
         "a prepared statement is there already, as behind a pooler in transaction mode",
     ),
-    "25006": (StoreUnavailable, "the server is read-only"),
+    "25006": (ReadOnlyServer, "the server is read-only"),
+    "53300": (StoreUnavailable, "the server takes no more connections"),
     "53100": (RetryLater, "the server's disk is full"),
+    "54000": (InvalidData, "a value is too long for the index of its column"),
 }
 _BY_CLASS: dict[str, tuple[type[HoldfastError], str]] = {
     "08": (StoreUnavailable, "the connection to the database broke"),
@@ -48,6 +51,10 @@ _BY_CLASS: dict[str, tuple[type[HoldfastError], str]] = {
     "57": (StoreUnavailable, "the server is shutting down or starting"),
     "58": (StoreUnavailable, "the server reported a system error"),
     "XX": (DamagedData, "the server reported an internal error"),
+}
+_FIX = {
+    "53300": "lower storage.postgresql.pool.max of each process, or raise the server's max_connections",
+    "53100": "make room on the server's disk; what was acknowledged is safe",
 }
 
 
@@ -76,7 +83,7 @@ def translate(error: BaseException, where: str) -> HoldfastError:
         branch, cause = found
         constraint = getattr(error, "constraint_name", None)
         named = f" {constraint}" if constraint else ""
-        return branch(f"{cause}{named} ({state})", where=where, constraint=constraint)
+        return branch(f"{cause}{named} ({state})", where=where, fix=_FIX.get(state), constraint=constraint)
     if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
         return InvalidData("a value does not fit its column", where=where)
     if isinstance(error, TimeoutError):

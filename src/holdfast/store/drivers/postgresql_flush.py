@@ -20,7 +20,7 @@ from holdfast.store.sql import Statements
 _MICROSECOND = timedelta(microseconds=1)
 _NO_TRANSITION = (None, None, None, None)
 _NO_POST = (None, None, None, None, None)
-_NO_DETAILS = (None, None, None)
+_NO_DETAILS = (None, None, None, None, None)
 
 
 class PostgresqlFlush:
@@ -100,8 +100,10 @@ def _effect(write: Write) -> tuple[Any, ...]:
         due_in_us = None if due_in is None else round(due_in / _MICROSECOND)
         moved = (transition.status, transition.final, due_in_us, transition.expect_wakes)
     details: tuple[Any, ...] = _NO_DETAILS
-    if new is not None and (new.tags or new.started_by is not None):
-        details = (json.dumps(new.tags), new.trigger_source, new.started_by)
+    if new is not None and new.is_described:
+        details = (
+            json.dumps(new.tags), new.trigger_source, new.started_by, new.metadata, new.context,
+        )  # fmt: skip
     digest = None if write.body is None else event.payload_ref
     post = write.post or _NO_POST
     return (event.execution, event.seq, *moved, write.take, *post, digest, write.body, *details)

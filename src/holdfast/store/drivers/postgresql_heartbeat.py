@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any
-
-import asyncpg
 
 from holdfast.errors import HoldfastError
 from holdfast.records.executions import BootId
+from holdfast.store.drivers.postgresql_connection import Connection
 from holdfast.store.drivers.postgresql_errors import translated
 from holdfast.store.sql import Statements
 
@@ -19,13 +17,18 @@ class PostgresqlHeartbeat:
     """See `Heartbeat`. Connects when first used, and again after an error."""
 
     def __init__(
-        self, connect: Callable[[], Awaitable[asyncpg.Connection[Any]]], sql: Statements, timeout_s: float
+        self,
+        connect: Callable[[], Awaitable[Connection]],
+        is_left: Callable[[Connection], bool],
+        sql: Statements,
+        timeout_s: float,
     ) -> None:
         self._connect = connect
+        self._is_left = is_left
         self._sql = sql
         self._timeout_s = timeout_s
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._connection: asyncpg.Connection[Any] | None = None
+        self._connection: Connection | None = None
 
     def renew(self, boot: BootId, lease: timedelta) -> bool:
         """See `Heartbeat.renew`."""
@@ -34,6 +37,8 @@ class PostgresqlHeartbeat:
         return self._loop.run_until_complete(self._renew(boot, lease))
 
     async def _renew(self, boot: BootId, lease: timedelta) -> bool:
+        if self._connection is not None and self._is_left(self._connection):
+            self._connection.terminate()
         if self._connection is None or self._connection.is_closed():
             self._connection = await self._connect()
         # An answer that comes behind the next renewal is worth nothing, and a connection that does not answer

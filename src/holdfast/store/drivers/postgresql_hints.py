@@ -12,9 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import random
 import secrets
-import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -24,6 +22,8 @@ from typing import Any
 import asyncpg
 
 from holdfast.errors import HoldfastError
+from holdfast.store.backoff import Backoff
+from holdfast.store.drivers.sockets import watch_over
 from holdfast.store.hints import HintState
 
 _BROKEN = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, HoldfastError)
@@ -134,8 +134,8 @@ class PostgresqlHints:
 
     def _pause(self, failures: int) -> float:
         timing = self._timing
-        ceiling = min(timing.first_pause * 2**failures, timing.most_pause)
-        return random.uniform(min(timing.least_pause, ceiling), ceiling)
+        backoff = Backoff(first_s=timing.first_pause, most_s=timing.most_pause, least_s=timing.least_pause)
+        return backoff.rest_s(failures + 1)
 
     def _let_go(self) -> None:
         self.state = HintState.CONNECTING
@@ -256,23 +256,6 @@ async def is_pooled(connection: asyncpg.Connection[Any], timeout_s: float) -> bo
 
 
 def keep_alive(connection: asyncpg.Connection[Any]) -> None:
-    """Have the system watch over a TCP connection too, as far as this platform can.
-
-    A silent one is given up seven seconds after the last word from the other end; something that is sent
-    in that time gets six seconds of its own to be acknowledged. Together they stay below fifteen.
-    """
+    """Have the system watch over a TCP connection too; see `watch_over`."""
     transport = getattr(connection, "_transport", None)
-    sock = None if transport is None else transport.get_extra_info("socket")
-    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    settings = [
-        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
-        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 3),
-        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 1),
-        (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
-        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 6_000),
-    ]
-    with suppress(OSError):
-        for level, name, value in settings:
-            if hasattr(socket, name):
-                sock.setsockopt(level, getattr(socket, name), value)
+    watch_over(None if transport is None else transport.get_extra_info("socket"))

@@ -23,6 +23,8 @@ class PostgresqlMigrations:
     """See `MigrationSession`."""
 
     dialect = "postgresql"
+    binary: str | None = None
+    undoes_ddl = True
 
     def __init__(self, connection: asyncpg.Connection[Any], schema: str) -> None:
         self._connection = connection

@@ -53,9 +53,10 @@ async def same_database(pooled: Any, direct: Any, timeout_s: float) -> bool:
 class PooledSession:
     """What the journal's flush needs of a connection, each statement in a transaction of its own."""
 
-    def __init__(self, connection: asyncpg.Connection[Any], settings: Mapping[str, str]) -> None:
+    def __init__(self, connection: Any, settings: Mapping[str, str]) -> None:
         self._connection = connection
         self._settings = settings
+        self.options = connection.options
 
     async def prepare(self, text: str) -> PooledStatement:
         """Nothing is prepared: a statement that only looks so."""

@@ -9,10 +9,12 @@ connection that reads as well, so that a reader there sees what an open transact
 from __future__ import annotations
 
 import asyncio
+import functools
+import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -28,13 +30,16 @@ from holdfast.store.drivers.sqlite_flush import SqliteFlush
 from holdfast.store.drivers.sqlite_hints import SqliteHints, data_version
 from holdfast.store.drivers.sqlite_migrations import SqliteMigrations
 from holdfast.store.drivers.sqlite_threads import ConnectionDead, ConnectionThread
+from holdfast.store.drivers.tls import Encryption
+from holdfast.store.figures import CountedLock, PoolFigures, Waits
 from holdfast.store.hints import HintSource
 from holdfast.store.migrations.session import MigrationSession
-from holdfast.store.sql import Statements
+from holdfast.store.sql import Statements, steps
 
 _READERS = 2
 _COURTESY_S = 0.0005
 _LOOK_AROUND_S = 1.0
+_THEN = "\n-- then\n"
 
 Clock = Callable[[], int]
 
@@ -57,9 +62,10 @@ class SqliteOptions:
 class SqliteDriver:
     """A store in one SQLite file; `path` None is a store in memory that ends with the process."""
 
-    dialect: Literal["sqlite", "postgresql"] = "sqlite"
+    dialect: Literal["sqlite", "postgresql", "mysql"] = "sqlite"
     flushes_here = True
     schema = ""
+    now = "hf_now()"
 
     def __init__(
         self,
@@ -75,14 +81,15 @@ class SqliteDriver:
         self._options = options or SqliteOptions()
         self._create = create
         self._clock = clock
-        self._sql = Statements("sqlite", now="hf_now()")
+        self._sql = Statements("sqlite", now=self.now)
         self._flush = SqliteFlush(self._sql, clock)
         self._neighbours = neighbours
         self._crowded_until = self._looked_at = 0.0
         self._writer: ConnectionThread | None = None
         self._readers: list[ConnectionThread] = []
         self._next_reader = 0
-        self._writing = asyncio.Lock()
+        self._waits = Waits()
+        self._writing = CountedLock(self._waits)
 
     async def open(self) -> None:
         """Connect the writer; see `Driver.open`."""
@@ -94,6 +101,9 @@ class SqliteDriver:
         except BaseException:
             await self.close()
             raise
+
+    async def settle(self) -> None:
+        """Nothing; see `Driver.settle`."""
 
     async def close(self) -> None:
         """Close all connections; the last one to leave a file folds the WAL into it."""
@@ -111,7 +121,8 @@ class SqliteDriver:
         if text.startswith(("SELECT", "WITH")):
             return await self._reader().submit(_query, text, args, self._options.statement_timeout)
         async with self._writing:
-            return await self._thread().submit(_query, text, args, self._options.statement_timeout)
+            run = _whole if _THEN in text else _query
+            return await self._thread().submit(run, text, args, self._options.statement_timeout)
 
     @asynccontextmanager
     async def transaction(
@@ -161,6 +172,21 @@ class SqliteDriver:
             return None
         return SqliteHints(self._connect_reader, self._version_of_others)
 
+    async def encryption(self) -> list[Encryption]:
+        """See `Driver.encryption`: there is no connection that leaves the process."""
+        return []
+
+    def pool_figures(self) -> PoolFigures:
+        """See `Driver.pool_figures`: the threads; who waits for the writer is counted, and what is queued."""
+        threads = [*self._readers, *([self._writer] if self._writer else [])]
+        pending = [thread.pending for thread in threads]
+        figures = self._waits.figures(
+            size=len(threads),
+            idle=sum(not count for count in pending),
+            most=1 if self.path is None else 1 + _READERS,
+        )
+        return replace(figures, waiting=figures.waiting + sum(max(0, count - 1) for count in pending))
+
     async def _version_of_others(self) -> int:
         return await self._thread().submit(data_version)
 
@@ -183,11 +209,14 @@ class SqliteDriver:
             connection = apsw.Connection(
                 str(self.path) if self.path else ":memory:", flags=apsw.SQLITE_OPEN_READWRITE
             )
-            connection.set_busy_timeout(round(self._options.busy_timeout / timedelta(milliseconds=1)))
-            connection.execute(f"PRAGMA synchronous = {self._options.synchronous}")
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.create_scalar_function("hf_now", lambda *_: self._clock(), 0)
+            self._prepare(connection)
         return connection
+
+    def _prepare(self, connection: apsw.Connection) -> None:
+        connection.set_busy_timeout(round(self._options.busy_timeout / timedelta(milliseconds=1)))
+        connection.execute(f"PRAGMA synchronous = {self._options.synchronous}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.create_scalar_function("hf_now", lambda *_: self._clock(), 0)
 
     def _thread(self) -> ConnectionThread:
         if self._writer is None:
@@ -229,6 +258,12 @@ class SqliteTransaction:
     async def fetch_text(self, text: str, *args: Any) -> list[Row]:
         """See `Executor.fetch_text`."""
         return await self._thread.submit(_query, text, args, self._timeout)
+
+    async def load(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """See `Transaction.load`."""
+        marks = ", ".join("?" * len(columns))
+        text = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"
+        await self._thread.submit(_insert_all, text, rows)
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
@@ -289,12 +324,50 @@ def _rollback(connection: apsw.Connection) -> None:
         connection.execute("ROLLBACK")
 
 
+def _insert_all(connection: apsw.Connection, text: str, rows: Sequence[Sequence[Any]]) -> None:
+    try:
+        connection.executemany(text, rows)
+    except apsw.Error as error:
+        failure = translate(error, "insert")
+        failure.__cause__ = error
+        raise (ConnectionDead(failure) if is_deadly(error) else failure) from error
+
+
+@functools.lru_cache(maxsize=64)
+def _parts(script: str) -> tuple[tuple[str, int], ...]:
+    """The statements of a script, each with how many of the script's values it binds."""
+    found = ((part, re.findall(r"\?(\d+)", part)) for part in steps(script))
+    return tuple((part, max(map(int, numbers), default=0)) for part, numbers in found)
+
+
+def _whole(connection: apsw.Connection, text: str, args: tuple[Any, ...], timeout: timedelta) -> list[Row]:
+    """Run a script as a transaction of its own."""
+    _run(connection, "BEGIN IMMEDIATE")
+    try:
+        rows = _query(connection, text, args, timeout)
+        _run(connection, "COMMIT")
+    except ConnectionDead:
+        raise
+    except BaseException:
+        _rollback(connection)
+        raise
+    return rows
+
+
 def _query(connection: apsw.Connection, text: str, args: tuple[Any, ...], timeout: timedelta) -> list[Row]:
+    for value in args:
+        if type(value) is str and "\0" in value:  # SQLite would take it, and no other database
+            raise InvalidData("a text holds a NUL character, which no text column takes", where="statement")
     deadline = time.monotonic() + timeout.total_seconds()
     # Asked every so many virtual machine steps; True interrupts the statement.
     connection.set_progress_handler(lambda: time.monotonic() > deadline, 100_000)
     try:
-        rows: list[Row] = [*connection.execute(text, args)]
+        rows: list[Row] = []
+        if _THEN in text:
+            for part, count in _parts(text):
+                rows = [*connection.execute(part, args[:count])]
+        else:
+            rows = [*connection.execute(text, args)]
         return rows
     except apsw.Error as error:
         failure = translate(error, "statement")

@@ -41,6 +41,11 @@ _BRANCH: dict[int, tuple[type[HoldfastError], str]] = {
     apsw.SQLITE_NOLFS: (UnsupportedStorage, "the file system can not hold the database"),
 }
 
+_FIX = {
+    apsw.SQLITE_BUSY: "raise storage.sqlite.busy_timeout, or end what keeps the file for so long",
+    apsw.SQLITE_FULL: "make room on the disk; what was acknowledged is safe",
+}
+
 # After these nothing in the handle can be trusted: it is closed, and what was written is read again.
 _DEADLY = frozenset({apsw.SQLITE_IOERR, apsw.SQLITE_CORRUPT, apsw.SQLITE_NOTADB, apsw.SQLITE_NOMEM})
 
@@ -69,7 +74,7 @@ def translate(error: apsw.Error, where: str) -> HoldfastError:
     if found is None:
         return HoldfastError(f"SQLite refused the operation (code {extended}: {error})", where=where)
     branch_type, cause = found
-    return branch_type(f"{cause} (code {extended})", where=where)
+    return branch_type(f"{cause} (code {extended})", where=where, fix=_FIX.get(code))
 
 
 @contextmanager

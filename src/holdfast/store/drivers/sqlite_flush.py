@@ -166,8 +166,11 @@ class SqliteFlush:
     def _before_event(self, connection: apsw.Connection, write: Write, tenant: str, now: int) -> None:
         if (new := write.create) is not None:
             connection.execute(self._sql["journal.insert_execution"], (*new.row, now))
-            if new.tags or new.started_by is not None:
-                details = (new.key, new.tenant_id, _json_list(new.tags), new.trigger_source, new.started_by)
+            if new.is_described:
+                details = (
+                    new.key, new.tenant_id, _json_list(new.tags), new.trigger_source, new.started_by,
+                    new.metadata, new.context,
+                )  # fmt: skip
                 connection.execute(self._sql["journal.insert_details"], details)
         if write.body is not None:
             event = write.event

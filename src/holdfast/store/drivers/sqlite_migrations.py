@@ -29,6 +29,8 @@ class SqliteMigrations:
     """See `MigrationSession`."""
 
     dialect = "sqlite"
+    binary: str | None = None
+    undoes_ddl = True
     schema: str | None = None
 
     def __init__(self, thread: ConnectionThread, path: Path | None) -> None:

@@ -6,10 +6,11 @@ one there corrupts it sooner or later, so it is refused before the first byte.
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
-from holdfast.errors import NoStore, UnsupportedStorage
+from holdfast.errors import HoldfastError, NoStore, RetryLater, UnsupportedStorage
 
 _NETWORK = frozenset(
     {
@@ -25,7 +26,8 @@ _MOUNTS = Path("/proc/self/mountinfo")
 def prepare(path: Path, *, create: bool, mode: int) -> None:
     """Check the place of a database and, with `create`, make its folder and an empty file of `mode`.
 
-    Raises `UnsupportedStorage` on a network file system and `NoStore` when there is no file to open.
+    Raises `UnsupportedStorage` on a network file system or where nothing can be made, `NoStore` when there is
+    no file to open, `RetryLater` when the disk is full.
     """
     refuse_network(path)
     if path.exists():
@@ -34,13 +36,29 @@ def prepare(path: Path, *, create: bool, mode: int) -> None:
         return
     if not create:
         raise NoStore(f"No database at sqlite:///{path}")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(path.parent, error) from error
     try:
         # The mode is set at birth, so that no other user can open the file in between; SQLite gives its
         # -wal and -shm files the same one.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
     except FileExistsError:
         return  # another process made it first
+    except OSError as error:
+        raise _unusable(path, error) from error
+
+
+def _unusable(place: Path, error: OSError) -> HoldfastError:
+    """Our error for a place that can not be made. An existing file in the way counts as one."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RetryLater("the disk is full", where=str(place), fix="make room on the disk")
+    return UnsupportedStorage(
+        f"{place} can not be made ({type(error).__name__})",
+        where=str(place),
+        fix="check the path, and that its folder may be written to",
+    )
 
 
 def refuse_network(path: Path) -> None:

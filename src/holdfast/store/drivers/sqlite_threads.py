@@ -31,6 +31,7 @@ class ConnectionThread:
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._pid = os.getpid()
         self._closed = False
+        self._asked = self._done = 0  # each is written by one thread
         self._thread = Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
@@ -47,8 +48,14 @@ class ConnectionThread:
             )
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
+        self._asked += 1
         self._calls.put((function, args, future, loop))
         return future
+
+    @property
+    def pending(self) -> int:
+        """How many functions run or wait for their turn."""
+        return self._asked - self._done
 
     def close(self) -> None:
         """Finish what is queued, close the connection, end the thread. Safe twice."""
@@ -70,10 +77,13 @@ class ConnectionThread:
                 # After a failed sync nothing in this handle can be trusted; the next call opens a new one.
                 _close_quietly(connection)
                 connection = None
+                self._done += 1
                 _deliver(loop, future, None, dead.cause)
             except BaseException as error:
+                self._done += 1
                 _deliver(loop, future, None, error)
             else:
+                self._done += 1
                 _deliver(loop, future, result, None)
         _close_quietly(connection)
 

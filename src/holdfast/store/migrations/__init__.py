@@ -1,9 +1,9 @@
 """Numbered SQL files that build and change the schema, and the ledger of those that are applied.
 
 `load` reads the files, `up`, `down` and `to` run them through a driver's `MigrationSession`, `status`,
-`pending` and `require_current` only look, `sql` prints and `create` begins a new file. The grammar of a
-file is told in `parser`, the numbering in `files`, what is atomic in `runner`, what `down` refuses
-in `data_loss`.
+`pending`, `forecast` and `require_current` only look, `resolve` puts the ledger right by hand, `sql` prints
+and `create` begins a new file. The grammar of a file is told in `parser`, the numbering in `files`, what
+is atomic in `runner` and `stepwise`, what `down` refuses in `data_loss`.
 
 The names are looked up when they are first used: drivers import this package for the port alone, and a
 command that opens no store should not pay for the parser.
@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from holdfast.store.migrations.files import OWN_VERSION_MAX, Migration, MigrationSet, create, load
+    from holdfast.store.migrations.outlook import Forecast, forecast, forecast_empty
     from holdfast.store.migrations.plan import Direction, MigrationState, Standing
     from holdfast.store.migrations.printing import sql
+    from holdfast.store.migrations.repair import Repair, Verdict, resolve
     from holdfast.store.migrations.runner import (
         LOCK_TIMEOUT,
         Applied,
@@ -32,15 +34,18 @@ if TYPE_CHECKING:
     from holdfast.store.migrations.session import MigrationSession
 
 __all__ = [
-    "load", "create", "status", "pending", "require_current", "up", "down", "to", "sql",
-    "Migration", "MigrationSet", "MigrationState", "Standing", "Direction", "Applied", "Progress",
-    "MigrationSession", "LOCK_TIMEOUT", "OWN_VERSION_MAX",
+    "load", "create", "status", "pending", "require_current", "up", "down", "to", "sql", "forecast",
+    "forecast_empty", "resolve", "Migration", "MigrationSet", "MigrationState", "Standing", "Direction",
+    "Applied", "Progress", "Forecast", "Repair", "Verdict", "MigrationSession", "LOCK_TIMEOUT",
+    "OWN_VERSION_MAX",
 ]  # fmt: skip
 
 _HOMES = {
     "files": ("OWN_VERSION_MAX", "Migration", "MigrationSet", "create", "load"),
+    "outlook": ("Forecast", "forecast", "forecast_empty"),
     "plan": ("Direction", "MigrationState", "Standing"),
     "printing": ("sql",),
+    "repair": ("Repair", "Verdict", "resolve"),
     "runner": (
         "LOCK_TIMEOUT", "Applied", "Progress", "down", "pending", "require_current", "status", "to", "up",
     ),

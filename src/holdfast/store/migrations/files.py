@@ -3,8 +3,8 @@
 A file is `NUMBER_name.sql`; its number is its version, for good. Holdfast's own files lie in the package,
 one folder per dialect, and use the numbers 1 to 9999. A user's folder uses larger ones (10001, 20260115,
 20260115093000 …), so no release of Holdfast ever takes a number the user has taken; its `*.sql` are
-for every dialect and those in `FOLDER/sqlite` and `FOLDER/postgresql` for that one. Both share one ledger
-and are applied in the order of their numbers.
+for every dialect and those in `FOLDER/sqlite`, `FOLDER/postgresql` and `FOLDER/mysql` for that one. Both
+share one ledger and are applied in the order of their numbers.
 """
 
 from __future__ import annotations

@@ -8,7 +8,9 @@
 A marker is a line of its own. Before the first marker only comments are allowed. Every statement ends
 with a semicolon; a file cut short by a bad copy is therefore noticed. BEGIN, COMMIT and ROLLBACK are
 refused: the runner makes the transaction, and a COMMIT in the middle would leave half a migration behind.
-A Down section without a statement is the same as none: the migration cannot be undone.
+On MySQL, where a migration may be continued by another session, so is what ends with its session: temporary
+tables, USE and LOCK TABLES. A Down section without a statement is the same as none: the migration cannot be
+undone.
 """
 
 from __future__ import annotations
@@ -18,12 +20,20 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from holdfast.errors import InvalidMigration
-from holdfast.store.migrations.splitter import Dialect, SplitError, line_of, pieces
+from holdfast.store.migrations.splitter import Dialect, SplitError, is_routine, line_of, pieces
 
 _MARKER = re.compile(r"[ \t]*--[ \t]*\+migrate\b(.*)", re.ASCII)
 _MARKERS = ("Up", "Down", "StatementBegin", "StatementEnd")
 _OPTIONS = ("notransaction",)
 _TRANSACTION_WORDS = frozenset({"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT"})
+_NOT_ON_MYSQL = {
+    "DELIMITER": "put the statement between `-- +migrate StatementBegin` and `-- +migrate StatementEnd`",
+    "USE": "name the database in the statements, or leave it out for the store's own",
+    "LOCK": "remove it: one process migrates at a time",
+    "UNLOCK": "remove it: one process migrates at a time",
+    "XA": "remove it: every statement is its own transaction",
+}
+_TEMPORARY = re.compile(r"(CREATE|DROP) (OR REPLACE )?TEMPORARY\b")
 _SUMMARY_CHARS = 120
 
 
@@ -186,7 +196,7 @@ class _Reader:
 
     def _statements(self, text: str, first_line: int, *, split: bool) -> list[tuple[int, Statement]]:
         """Every statement of `text` with its offset, checked; `split` demands that each is ended."""
-        found = []
+        found: list[tuple[int, Statement]] = []
         try:
             for piece in pieces(text, self._dialect):
                 if piece.head is None:
@@ -194,15 +204,35 @@ class _Reader:
                 line = first_line + line_of(text, piece.head) - 1
                 if split and self._section is not None and not piece.closed:
                     self._refuse_unfinished(piece.open_body, line)
-                if piece.words and piece.words[0] in _TRANSACTION_WORDS:
-                    self._refuse(
-                        f"{piece.words[0]} is not allowed in a migration", line,
-                        "remove it: a migration is one transaction, or none with the option `notransaction`",
-                    )  # fmt: skip
+                if found and not split and self._dialect == "mysql":
+                    # A block is one statement: what follows its first semicolon is of its body.
+                    if not is_routine(found[0][1].text):
+                        self._refuse(
+                            "a block holds one statement on MySQL", line, "give it a block of its own"
+                        )
+                    break
+                self._refuse_words(piece.words, line)
                 found.append((piece.head, Statement(text[piece.head : piece.end].rstrip(), line)))
         except SplitError as error:
             self._refuse(error.problem, first_line + error.line - 1, "close it")
         return found
+
+    def _refuse_words(self, words: tuple[str, ...], line: int) -> None:
+        first = words[0] if words else ""
+        if first in _TRANSACTION_WORDS:
+            self._refuse(
+                f"{first} is not allowed in a migration", line,
+                "remove it: a migration is one transaction, or none with the option `notransaction`",
+            )  # fmt: skip
+        if self._dialect != "mysql":
+            return
+        if first in _NOT_ON_MYSQL:
+            self._refuse(f"{first} is not allowed in a migration", line, _NOT_ON_MYSQL[first])
+        if _TEMPORARY.match(" ".join(words)):
+            self._refuse(
+                "a temporary table ends with its session, and another one may continue the migration", line,
+                "use an ordinary table and drop it at the end",
+            )  # fmt: skip
 
     def _refuse_unfinished(self, reason: str | None, line: int) -> NoReturn:
         self._refuse(

@@ -7,7 +7,7 @@ a ledger that knows newer versions than the files (`SchemaTooNew`), an applied f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -16,11 +16,12 @@ from holdfast.errors import (
     DowngradeRefused,
     InvalidArgument,
     MigrationChanged,
+    MigrationInterrupted,
     MigrationNotFound,
     SchemaTooNew,
 )
 from holdfast.store.migrations.files import OWN_VERSION_MAX, Migration, MigrationSet
-from holdfast.store.migrations.ledger import LedgerRow
+from holdfast.store.migrations.ledger import LedgerRow, Step
 
 Rows = Mapping[int, LedgerRow]
 """The ledger, by version."""
@@ -40,6 +41,7 @@ class Standing(StrEnum):
     APPLIED = "applied"  # is applied; the file is the same, or the row was made by hand
     CHANGED = "changed"  # is applied, but the file was edited since
     UNKNOWN = "unknown"  # is applied, but there is no file for it
+    INTERRUPTED = "interrupted"  # MySQL: some of its statements ran, and the next command finishes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +62,28 @@ class MigrationState:
     duration_ms: int | None = None
     applied_by: str | None = None
 
+    @property
+    def is_applied(self) -> bool:
+        """Whether the ledger has it; one that was interrupted on its way down is still there."""
+        return self.applied_at is not None
 
-def states(migrations: MigrationSet, ledger: Rows) -> list[MigrationState]:
+
+def states(migrations: MigrationSet, ledger: Rows, steps: Sequence[Step] = ()) -> list[MigrationState]:
     """Every version that has a file or a row, in ascending order."""
     known = {migration.version: migration for migration in migrations.migrations}
-    return [_state(v, known.get(v), ledger.get(v)) for v in sorted(known.keys() | ledger.keys())]
+    halfway = {step.version for step in steps}
+    return [
+        _state(v, known.get(v), ledger.get(v), is_halfway=v in halfway)
+        for v in sorted(known.keys() | ledger.keys() | halfway)
+    ]
 
 
-def _state(version: int, migration: Migration | None, row: LedgerRow | None) -> MigrationState:
-    if row is None:
+def _state(
+    version: int, migration: Migration | None, row: LedgerRow | None, *, is_halfway: bool
+) -> MigrationState:
+    if is_halfway:
+        standing = Standing.INTERRUPTED
+    elif row is None:
         standing = Standing.PENDING
     elif migration is None:
         standing = Standing.UNKNOWN
@@ -106,6 +121,29 @@ def check(migrations: MigrationSet, ledger: Rows) -> None:
             "and its file was edited since",
             where=changed[0].source,
             versions=[migration.version for migration in changed],
+        )
+
+
+def check_interrupted(
+    migrations: MigrationSet,
+    steps: Sequence[Step],
+    *,
+    forth: Sequence[Migration] = (),
+    back: Sequence[Migration] = (),
+) -> None:
+    """Raise `MigrationInterrupted` for one that stopped half-way and would not be finished by this."""
+    chosen = {(migration.version, Direction.UP) for migration in forth}
+    chosen |= {(migration.version, Direction.DOWN) for migration in back}
+    for step in steps:
+        direction = Direction(step.direction)
+        if (step.version, direction) in chosen:
+            continue
+        migration = migrations.get(step.version)
+        raise MigrationInterrupted(
+            f"migration {migration.label if migration else step.version} stopped half-way {direction}",
+            where=migration.source if migration else None,
+            fix=f"finish it: holdfast storage migrate {direction}",
+            version=step.version,
         )
 
 

@@ -1,7 +1,8 @@
-"""Migrations as SQL text for `psql` or `sqlite3`, without a database.
+"""Migrations as SQL text for `psql`, `sqlite3` or `mysql`, without a database.
 
 For places where a person with other rights changes the schema: the text does what the runner would do,
-ledger rows included, so a later `up` finds everything applied. It takes no lock; run it alone.
+ledger rows included, so a later `up` finds everything applied. It takes no lock; run it alone. On MySQL it
+notes no steps: what was interrupted there is for the person to finish.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from holdfast.store.migrations.files import Migration, MigrationSet
 from holdfast.store.migrations.ledger import ledger_statements, quoted, render, with_literals
 from holdfast.store.migrations.parser import Section
 from holdfast.store.migrations.plan import Direction, check_target
-from holdfast.store.migrations.splitter import Dialect, pieces
+from holdfast.store.migrations.splitter import Dialect, is_routine, pieces
+
+# Each server reads its own comment as code and skips the other's.
+_EITHER_BINARY = "/*M!100600 utf8mb4_nopad_bin */ /*!80000 utf8mb4_0900_bin */"
 
 
 def sql(
@@ -42,16 +46,25 @@ def sql(
         ]
         chosen.reverse()
     parts = [_head(migrations.dialect, schema)] if direction is Direction.UP and start == 0 else []
+    if parts or chosen:
+        parts = [*_setting("enter_client", migrations.dialect, schema), *parts]
     parts += ["\n".join(_one(migration, direction, migrations.dialect, schema)) for migration in chosen]
     return "\n".join(parts)
 
 
 def _head(dialect: Dialect, schema: str | None) -> str:
-    create = ledger_statements(dialect)["create_table"].replace(
-        "CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1
-    )
+    statements = ledger_statements(dialect)
     lines = [] if schema is None else [f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)};"]
-    return "\n".join([*lines, f"{render(create, schema)};", ""])
+    for name in ("create_steps", "create_table"):
+        if text := statements.get(name):
+            if "IF NOT EXISTS" not in text:
+                text = text.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1)
+            lines.append(f"{_rendered(text, schema)};")
+    return "\n".join([*lines, ""])
+
+
+def _rendered(text: str, schema: str | None) -> str:
+    return render(text, schema, _EITHER_BINARY)
 
 
 def _one(migration: Migration, direction: Direction, dialect: Dialect, schema: str | None) -> Iterator[str]:
@@ -63,7 +76,10 @@ def _one(migration: Migration, direction: Direction, dialect: Dialect, schema: s
         )
     yield f"-- {direction} {migration.version} {migration.name}"
     record = _record(migration, direction, dialect, schema)
-    if section.transactional:
+    if dialect == "mysql":
+        yield from _texts(section, dialect, schema)
+        yield record
+    elif section.transactional:
         yield "BEGIN;"
         yield from _setting("enter_transaction", dialect, schema)
         yield record
@@ -84,17 +100,28 @@ def _record(migration: Migration, direction: Direction, dialect: Dialect, schema
         text = with_literals(statements["add"], *values)
     else:
         text = with_literals(statements["remove"], migration.version)
-    return f"{render(text, schema)};"
+    return f"{_rendered(text, schema)};"
 
 
 def _setting(name: str, dialect: Dialect, schema: str | None) -> Iterator[str]:
     if (statement := ledger_statements(dialect).get(name)) is not None:
-        yield f"{render(statement, schema)};"
+        yield f"{_rendered(statement, schema)};"
 
 
 def _texts(section: Section, dialect: Dialect, schema: str | None) -> Iterator[str]:
     for statement in section.statements:
-        text = render(statement.text, schema)
+        text = _rendered(statement.text, schema)
+        if dialect == "mysql" and is_routine(text):
+            yield _delimited(text)
+            continue
         # A StatementBegin block may lack its semicolon, or end in a comment after it.
         *_, last = pieces(text, dialect)
         yield text if last.closed or last.head is None else f"{text}\n;"
+
+
+def _delimited(text: str) -> str:
+    """A body with semicolons, as MySQL's client takes it."""
+    end = "$$"
+    while end in text:
+        end += "$"
+    return f"DELIMITER {end}\n{text}\n{end}\nDELIMITER ;"

@@ -7,6 +7,7 @@ get the lock, find nothing left.
     one migration     BEGIN · ledger row · its statements · COMMIT       all of it happens, or none
     notransaction     its statements, one by one · ledger row            for what the database refuses inside
                                                                          a transaction
+    on MySQL          statement by statement, each of them noted         see `stepwise`
 
 Because the ledger row is written first, a process that came past the lock would stop at its primary key
 before it changed anything. A `notransaction` migration that is interrupted runs again from its first
@@ -32,14 +33,14 @@ from holdfast.errors import (
     UnknownOutcome,
 )
 from holdfast.store.migrations import plan
+from holdfast.store.migrations.execution import Execution
 from holdfast.store.migrations.files import Migration, MigrationSet
-from holdfast.store.migrations.ledger import Ledger, render
+from holdfast.store.migrations.ledger import Ledger
 from holdfast.store.migrations.plan import Direction, MigrationState
 from holdfast.store.migrations.session import MigrationSession
 
 if TYPE_CHECKING:
-    from holdfast.store.migrations.data_loss import Loss
-    from holdfast.store.migrations.parser import Section, Statement
+    from holdfast.store.migrations.parser import Section
 
 LOCK_TIMEOUT = timedelta(seconds=60)
 
@@ -61,7 +62,8 @@ class Applied:
 
 async def status(session: MigrationSession, migrations: MigrationSet) -> list[MigrationState]:
     """How every known and every applied version stands; reads only, and needs no ledger to be there."""
-    return plan.states(migrations, await _ledger(session, migrations).rows())
+    ledger = _ledger(session, migrations)
+    return plan.states(migrations, await ledger.rows(), await ledger.steps())
 
 
 async def pending(
@@ -70,9 +72,12 @@ async def pending(
     """What `up` would apply now. Raises what `up` raises before its first change; reads only."""
     if to is not None:
         plan.check_target(migrations, to)
-    rows = await _ledger(session, migrations).rows()
+    ledger = _ledger(session, migrations)
+    rows = await ledger.rows()
     plan.check(migrations, rows)
-    return plan.to_apply(migrations, rows, to=to)
+    todo = plan.to_apply(migrations, rows, to=to)
+    plan.check_interrupted(migrations, await ledger.steps(), forth=todo)
+    return todo
 
 
 async def require_current(session: MigrationSession, migrations: MigrationSet) -> None:
@@ -96,11 +101,12 @@ async def up(
 ) -> list[Applied]:
     """Apply everything that is not applied, or up to and with version `to`, in order of version.
 
-    Effects: each migration is one transaction with its ledger row; those before a failing one stay.
+    Effects: each migration is one transaction with its ledger row; those before a failing one stay. On
+    MySQL each statement is, and one that was interrupted is finished.
     Races: waits up to `lock_timeout` for another migrating process, then does only what is left.
     Raises: MigrationLocked, MigrationFailed (the database is as before that migration), SchemaTooNew,
-    MigrationChanged, MigrationNotFound (`to`); StoreUnavailable and UnknownOutcome when the connection
-    is lost: call again.
+    MigrationChanged, MigrationNotFound (`to`), on MySQL MigrationInterrupted and MigrationUnclear;
+    StoreUnavailable and UnknownOutcome when the connection is lost: call again.
     """
     if not await pending(session, migrations, to=to):
         return []
@@ -124,9 +130,11 @@ async def down(
     rows without `allow_data_loss` (see `data_loss`); then, as a rule, nothing has been taken back.
     """
     async with session.exclusive(lock_timeout):
-        rows = await _ledger(session, migrations).rows()
+        ledger = _ledger(session, migrations)
+        rows = await ledger.rows()
         plan.check(migrations, rows)
         todo = plan.to_revert(migrations, rows, versions=plan.last_applied(rows, steps))
+        plan.check_interrupted(migrations, await ledger.steps(), back=todo)
         run = _Run(session, migrations, progress, len(todo))
         return await run.revert(todo, allow_data_loss=allow_data_loss)
 
@@ -146,10 +154,12 @@ async def to(
     """
     plan.check_target(migrations, version)
     async with session.exclusive(lock_timeout):
-        rows = await _ledger(session, migrations).rows()
+        ledger = _ledger(session, migrations)
+        rows = await ledger.rows()
         plan.check(migrations, rows)
         back = plan.to_revert(migrations, rows, versions=[applied for applied in rows if applied > version])
         forth = plan.to_apply(migrations, rows, to=version)
+        plan.check_interrupted(migrations, await ledger.steps(), forth=forth, back=back)
         run = _Run(session, migrations, progress, len(back) + len(forth))
         reverted = await run.revert(back, allow_data_loss=allow_data_loss)
         return reverted + await run.apply(forth)
@@ -168,8 +178,8 @@ class _Run:
         self, session: MigrationSession, migrations: MigrationSet, progress: Progress | None, total: int
     ) -> None:
         self._session = session
-        self._dialect = migrations.dialect
         self._ledger = _ledger(session, migrations)
+        self._execution = Execution(session, migrations.dialect)
         self._progress = progress
         self._total = total
         self._started = 0
@@ -194,8 +204,7 @@ class _Run:
             await self._ledger.run_if_named("enter_transaction")
             for migration, section in sections:
                 for statement in section.statements:
-                    loss = await self._find_loss(statement, lock=False)
-                    self._refuse_loss(migration, statement, loss)
+                    await self._execution.refuse_loss(migration, statement, lock=False)
 
     async def _one(
         self, migration: Migration, direction: Direction, section: Section, *, guarded: bool
@@ -204,7 +213,12 @@ class _Run:
         if self._progress is not None:
             self._progress(migration, self._started, self._total)
         begun = time.perf_counter()
-        if section.transactional:
+        if not self._session.undoes_ddl:
+            from holdfast.store.migrations.stepwise import Stepwise
+
+            stepwise = Stepwise(self._session, self._ledger, self._execution)
+            await stepwise.run(migration, direction, section, guarded=guarded)
+        elif section.transactional:
             await self._in_transaction(migration, direction, section, guarded=guarded)
         else:
             await self._one_by_one(migration, direction, section)
@@ -224,22 +238,14 @@ class _Run:
                 await self._record(migration, direction)
                 for statement in section.statements:
                     if guarded:
-                        loss = await self._find_loss(statement, lock=True)
-                        self._refuse_loss(migration, statement, loss)
-                    await self._execute(migration, section, statement)
+                        await self._execution.refuse_loss(migration, statement, lock=True)
+                    await self._execution.run(migration, section, statement)
                 if direction is Direction.UP:
                     await self._ledger.finish(migration.version, _since_ms(begun))
         except (MigrationFailed, DowngradeRefused, StoreUnavailable, UnknownOutcome):
             raise
         except HoldfastError as error:
-            # The ledger row or the COMMIT: deferred constraints are checked there.
-            raise MigrationFailed(
-                f"migration {migration.label} failed outside its statements: {_reason(error)}",
-                where=migration.source,
-                fix=_advice(section, None),
-                version=migration.version,
-                cause_code=error.code,
-            ) from error
+            raise self._execution.failed_outside(migration, section, error) from error
 
     async def _one_by_one(self, migration: Migration, direction: Direction, section: Section) -> None:
         begun = time.perf_counter()
@@ -248,7 +254,7 @@ class _Run:
         await self._ledger.run_if_named("enter_session")
         try:
             for statement in section.statements:
-                await self._execute(migration, section, statement)
+                await self._execution.run(migration, section, statement)
         finally:
             await self._ledger.run_if_named("leave_session")
         async with self._session.transaction():
@@ -261,56 +267,6 @@ class _Run:
             await self._ledger.add(migration)
         else:
             await self._ledger.remove(migration.version)
-
-    async def _execute(self, migration: Migration, section: Section, statement: Statement) -> None:
-        try:
-            await self._session.execute(render(statement.text, self._session.schema))
-        except (StoreUnavailable, UnknownOutcome):
-            raise  # the connection, not the statement; the same command may succeed
-        except HoldfastError as error:
-            raise MigrationFailed(
-                f"migration {migration.label} failed at `{statement.summary}`: {_reason(error)}",
-                where=f"{migration.source}:{statement.line}",
-                fix=_advice(section, statement),
-                version=migration.version,
-                statement=statement.text,
-                cause_code=error.code,
-            ) from error
-
-    async def _find_loss(self, statement: Statement, *, lock: bool) -> Loss | None:
-        from holdfast.store.migrations.data_loss import find_loss
-
-        text = render(statement.text, self._session.schema)
-        return await find_loss(self._session, text, self._dialect, lock=lock)
-
-    @staticmethod
-    def _refuse_loss(migration: Migration, statement: Statement, loss: Loss | None) -> None:
-        if loss is None:
-            return
-        what = f"{loss.action} {loss.table}, which has rows" if loss.table else loss.action
-        raise DowngradeRefused(
-            f"taking back migration {migration.label} would lose data: {what}",
-            where=f"{migration.source}:{statement.line}",
-            fix="make a backup, then repeat the command with --allow-data-loss",
-            version=migration.version,
-        )
-
-
-def _advice(section: Section, statement: Statement | None) -> str:
-    if section.transactional:
-        return "the database is as it was before this migration; correct the cause and run the command again"
-    if statement is None or statement is section.statements[0]:
-        return "nothing was changed; correct the cause and run the command again"
-    return (
-        "this migration is not a transaction: what it did before this statement stays; correct the cause, "
-        "see that its statements can be repeated, and run the command again"
-    )
-
-
-def _reason(error: HoldfastError) -> str:
-    """Our cause and the database's own first line: who mends a statement needs the name it complains of."""
-    told = str(error.__cause__ or "").split("\n", 1)[0]
-    return error.cause if not told or told in error.cause else f"{error.cause}: {told}"
 
 
 def _since_ms(begun: float) -> int:

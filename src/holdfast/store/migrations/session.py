@@ -15,19 +15,29 @@ from typing import Any, Protocol
 class MigrationSession(Protocol):
     """One dedicated connection for reading and changing the schema; not safe for concurrent calls.
 
-    On PostgreSQL it is a direct connection (a lock taken through a pooler in transaction mode would
-    belong to nobody), without a statement timeout, and with a `lock_timeout` that bounds how long a
-    statement queues for a table others are using.
+    On a server it is a direct connection (a lock taken through a pooler in transaction mode would
+    belong to nobody), without a statement timeout, and with a bound on how long a statement queues for a
+    table others are using.
     """
 
     @property
     def dialect(self) -> str:
-        """`"sqlite"` or `"postgresql"`."""
+        """`"sqlite"`, `"postgresql"` or `"mysql"`."""
         ...
 
     @property
     def schema(self) -> str | None:
-        """The PostgreSQL schema, unquoted, that `{schema}` stands for; None on SQLite."""
+        """The PostgreSQL schema, unquoted, that `{schema}` stands for; None elsewhere."""
+        ...
+
+    @property
+    def binary(self) -> str | None:
+        """The collation of a MySQL or MariaDB server that `{binary}` stands for; None elsewhere."""
+        ...
+
+    @property
+    def undoes_ddl(self) -> bool:
+        """Whether a rollback undoes DDL; where it does not, DDL also commits what came before it."""
         ...
 
     def exclusive(self, timeout: timedelta) -> AbstractAsyncContextManager[None]:
@@ -55,5 +65,5 @@ class MigrationSession(Protocol):
         ...
 
     async def fetch(self, statement: str, *args: object) -> list[tuple[Any, ...]]:
-        """All rows of one query. Placeholders are `$1 …` on PostgreSQL, `?1 …` on SQLite."""
+        """All rows of one query. Placeholders are `$1 …` on PostgreSQL, `?1 …` elsewhere."""
         ...

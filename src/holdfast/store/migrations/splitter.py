@@ -8,6 +8,9 @@ parentheses (PostgreSQL: `CREATE RULE … DO (a; b)`), or inside a body that has
                                                        completeness test has it
     PostgreSQL   CREATE FUNCTION … BEGIN ATOMIC … END  CASE … END inside counts as a level
                  $tag$ … $tag$                         one string; nothing inside is looked at
+    MySQL        CREATE TRIGGER … BEGIN a; b; END      never ends by itself: only the markers of the grammar
+                                                       (`parser`) say where; DELIMITER is the client's word
+                 /*! … */                              code, not a comment; nothing inside is looked at
 
 The pieces of a text, joined, are the text again: nothing is dropped, added or rewritten.
 """
@@ -19,39 +22,56 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-Dialect = Literal["sqlite", "postgresql"]
+Dialect = Literal["sqlite", "postgresql", "mysql"]
 Kind = Literal["blank", "comment", "string", "name", "word", "sign"]
 
-_SHARED = r"(?P<blank>[ \t\n\r\f\v]+)|(?P<line>--[^\n]*)|(?P<block>/\*)|(?P<quote>')|(?P<double>\")"
+NAME_PART = r'(?:"(?:[^"]|"")+"|`[^`]+`|\[[^]]+\]|\w[\w$]*)'
+"""The pattern of a name in any dialect."""
+NAME = rf"{NAME_PART}(?:\s*\.\s*{NAME_PART})*"
+"""The same, with or without a schema before it."""
+_BLANK = r"(?P<blank>[ \t\n\r\f\v]+)"
+_SHARED = _BLANK + r"|(?P<line>--[^\n]*)|(?P<block>/\*)|(?P<quote>')|(?P<double>\")"
 # Identifiers may hold a dollar sign, so `a$b$c` is a word and never opens a dollar quote.
 _WORD = r"|(?P<word>\w[\w$]*)|(?P<sign>.)"
+# In MySQL `--` opens a comment only before a blank, `"` a string, and a backslash escapes in all strings.
+_MYSQL = (
+    _BLANK
+    + r"|(?P<line>(?:--(?=\s|\Z)|\#)[^\n]*)|(?P<executable>/\*M?!)|(?P<block>/\*)"
+    + r"|(?P<escape>')|(?P<escaped_double>\")|(?P<backtick>`)"
+    + _WORD
+)
 _OPENERS = {
     "sqlite": re.compile(_SHARED + r"|(?P<backtick>`)|(?P<bracket>\[)" + _WORD, re.DOTALL),
     "postgresql": re.compile(
         r"(?P<escape>[eE]')|" + _SHARED + r"|(?P<dollar>\$(?:[^\W\d]\w*)?\$)" + _WORD, re.DOTALL
     ),
+    "mysql": re.compile(_MYSQL, re.DOTALL),
 }
 # Possessive, so an unclosed string costs one pass and never matches a shorter one.
 _CLOSERS = {
     "quote": re.compile(r"(?:[^']++|'')*+'"),
     "escape": re.compile(r"(?:[^'\\]++|\\.|'')*+'", re.DOTALL),
     "double": re.compile(r'(?:[^"]++|"")*+"'),
+    "escaped_double": re.compile(r'(?:[^"\\]++|\\.|"")*+"', re.DOTALL),
+    "executable": re.compile(r".*?\*/", re.DOTALL),
     "backtick": re.compile(r"(?:[^`]++|``)*+`"),
     "bracket": re.compile(r"[^]]*+\]"),
 }
 _KINDS: dict[str, Kind] = {
     "blank": "blank", "line": "comment", "block": "comment", "quote": "string", "escape": "string",
     "dollar": "string", "double": "name", "backtick": "name", "bracket": "name", "word": "word",
-    "sign": "sign",
+    "sign": "sign", "escaped_double": "string", "executable": "sign",
 }  # fmt: skip
 _NAMES = {
     "block": "comment /*", "quote": "string '", "escape": "string '", "double": 'quoted name "',
-    "backtick": "quoted name `", "bracket": "quoted name [",
+    "backtick": "quoted name `", "bracket": "quoted name [", "escaped_double": 'string "',
+    "executable": "comment /*!",
 }  # fmt: skip
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _TRIGGER = re.compile(r"CREATE (TEMP |TEMPORARY )?TRIGGER\b")
 _ROUTINE = re.compile(r"CREATE (OR REPLACE )?(FUNCTION|PROCEDURE)\b")
-_HEAD_WORDS = 5
+_MYSQL_BODY = re.compile(r"CREATE .*\b(TRIGGER|FUNCTION|PROCEDURE|EVENT)\b")
+_HEAD_WORDS = 8
 
 
 class SplitError(ValueError):
@@ -142,7 +162,7 @@ class _Statement:
     head: int | None = None
     words: list[str] = field(default_factory=list)
     parentheses: int = 0
-    levels: int = 0  # of BEGIN ATOMIC and CASE in a PostgreSQL routine
+    levels: int = 0  # of BEGIN ATOMIC and CASE in a PostgreSQL routine; of BEGIN in one of MySQL
     last: str = ""
     before_last: str = ""
 
@@ -162,7 +182,10 @@ class _Statement:
         self.before_last, self.last = self.last, seen
 
     def _nest(self, word: str) -> None:
-        if self.dialect == "sqlite" or not _ROUTINE.match(" ".join(self.words)):
+        head = " ".join(self.words)
+        if self.dialect == "mysql":
+            self.levels += word == "BEGIN" and _MYSQL_BODY.match(head) is not None
+        if self.dialect != "postgresql" or not _ROUTINE.match(head):
             return
         if (word == "ATOMIC" and self.last == "BEGIN") or (word == "CASE" and self.levels):
             self.levels += 1
@@ -175,7 +198,7 @@ class _Statement:
             trigger = _TRIGGER.match(" ".join(self.words).removeprefix("EXPLAIN "))
             return "CREATE TRIGGER has no `END;`" if trigger and not self._after_end() else None
         if self.levels:
-            return "BEGIN ATOMIC has no END"
+            return "a body of BEGIN … END" if self.dialect == "mysql" else "BEGIN ATOMIC has no END"
         return "a parenthesis is never closed" if self.parentheses else None
 
     def _after_end(self) -> bool:
@@ -208,6 +231,12 @@ def code(text: str, dialect: Dialect) -> str:
         hidden = token.kind == "comment" or (token.kind == "string" and not part.startswith("$"))
         kept.append(" " if hidden else part)
     return "".join(kept)
+
+
+def is_routine(statement: str) -> bool:
+    """Whether it makes what has a body on MySQL: a trigger, procedure, function or event."""
+    first = next(pieces(statement, "mysql"), None)
+    return first is not None and _MYSQL_BODY.match(" ".join(first.words)) is not None
 
 
 def line_of(text: str, offset: int) -> int:

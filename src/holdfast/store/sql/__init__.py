@@ -2,7 +2,12 @@
 
 A file holds statements that begin with `-- name: subject.verb` and end where the next one begins; comments
 above a statement say why it is written that way. Two tokens are replaced when a file is read: `{schema}` by
-the quoted schema (PostgreSQL only), `{now}` by the dialect's clock, which tests can shift.
+the quoted schema (PostgreSQL only), `{now}` by the dialect's clock, which tests can shift. A third,
+`{binary}`, stands in statements for MySQL and MariaDB until their server is known: its collation that
+compares byte by byte.
+
+On MySQL, MariaDB and SQLite a statement may be a script: SQL statements, separated by lines `-- then`. They
+run in this order in one transaction, and the rows of the last are the script's.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from pathlib import Path
 _FOLDER = Path(__file__).parent
 _NAME = re.compile(r"^-- name: ([a-z_]+\.[a-z_]+)$", re.MULTILINE)
 _LEADING_COMMENTS = re.compile(r"\A(?:\s*--[^\n]*\n)+")
+_THEN = re.compile(r"^-- then$", re.MULTILINE)
 
 
 class Statements:
@@ -45,6 +51,11 @@ def split(source: str) -> dict[str, str]:
         name: _LEADING_COMMENTS.sub("", body).strip()
         for name, body in zip(parts[1::2], parts[2::2], strict=True)
     }
+
+
+def steps(text: str) -> list[str]:
+    """The SQL statements of a script, in their order; a plain statement is a script of one."""
+    return [_LEADING_COMMENTS.sub("", part).strip().removesuffix(";") for part in _THEN.split(text)]
 
 
 def names(dialect: str) -> set[str]:

@@ -1,7 +1,8 @@
 """`schema_migrations`: one row for each applied migration, in the database it was applied to.
 
-On PostgreSQL the table lies in Holdfast's schema. It is created together with the first migration, inside
-the same transaction, so a first migration that fails leaves nothing behind and reading never writes.
+On PostgreSQL the table lies in Holdfast's schema. It is created together with the first migration, where DDL
+can be undone inside the same transaction, so a first migration that fails leaves nothing behind and reading
+never writes. On MySQL, where it can not, a second table holds the steps of a migration that is under way.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import socket
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.store.migrations.files import Migration
 from holdfast.store.migrations.session import MigrationSession
@@ -21,6 +22,7 @@ from holdfast.store.sql import split
 if TYPE_CHECKING:
     from holdfast.store.migrations.splitter import Dialect
 
+_LAST = 2**31 - 1
 _PLACEHOLDER = re.compile(r"[$?](\d)")
 
 
@@ -36,13 +38,25 @@ class LedgerRow:
     applied_by: str
 
 
+class Step(NamedTuple):
+    """A statement of a migration that is under way; `seen_before`: its marks were there before it ran."""
+
+    version: int
+    number: int
+    direction: str
+    checksum: str
+    is_done: bool
+    seen_before: bool
+
+
 class Ledger:
     """Reads and writes the ledger through one session; transactions and the lock are the caller's."""
 
     def __init__(self, session: MigrationSession, dialect: Dialect) -> None:
         self._session = session
         self._statements = {
-            name: render(text, session.schema) for name, text in ledger_statements(dialect).items()
+            name: render(text, session.schema, session.binary)
+            for name, text in ledger_statements(dialect).items()
         }
 
     async def rows(self) -> dict[int, LedgerRow]:
@@ -59,6 +73,7 @@ class Ledger:
             return
         if schema is not None and not await self._ask("schema_exists", schema):
             await self._session.execute(self._statements["create_schema"])
+        await self.run_if_named("create_steps")
         await self._session.execute(self._statements["create_table"])
 
     async def add(self, migration: Migration) -> None:
@@ -71,9 +86,42 @@ class Ledger:
         """Record how long the migration took."""
         await self._session.execute(self._statements["finish"], version, duration_ms)
 
+    async def amend(self, migration: Migration) -> None:
+        """Record the name and the checksum that the migration's file has now."""
+        await self._session.execute(
+            self._statements["amend"], migration.version, migration.name, migration.checksum
+        )
+
     async def remove(self, version: int) -> None:
         """Record the migration as not applied."""
         await self._session.execute(self._statements["remove"], version)
+
+    async def steps(self) -> list[Step]:
+        """What is noted of migrations that are under way, in order; nothing where DDL can be undone."""
+        if "steps" not in self._statements or not await self._exists():
+            return []
+        rows = await self._session.fetch(self._statements["steps"])
+        return [Step(row[0], row[1], row[2], row[3], row[4] == "done", bool(row[5])) for row in rows]
+
+    async def begin_step(self, step: Step) -> None:
+        """Note that a statement is about to run; durable at once, outside of a transaction."""
+        await self._session.execute(
+            self._statements["begin_step"],
+            step.version,
+            step.number,
+            step.direction,
+            step.checksum,
+            step.seen_before,
+        )
+
+    async def end_steps(self, version: int, first: int, last: int) -> None:
+        """Note that the statements from `first` to `last` ran."""
+        await self._session.execute(self._statements["end_steps"], version, first, last)
+
+    async def forget_steps(self, version: int, first: int = 1, last: int = _LAST) -> None:
+        """Note that the statements from `first` to `last` did not run, or need no note any more."""
+        if "forget_steps" in self._statements:
+            await self._session.execute(self._statements["forget_steps"], version, first, last)
 
     async def run_if_named(self, name: str) -> None:
         """Run a statement that only some dialects have."""
@@ -89,7 +137,7 @@ class Ledger:
         return bool(rows[0][0])
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)
 def ledger_statements(dialect: Dialect) -> dict[str, str]:
     """The statements of a dialect by name; `{schema}` still stands in them."""
     from importlib.resources import files
@@ -98,9 +146,11 @@ def ledger_statements(dialect: Dialect) -> dict[str, str]:
     return {name.removeprefix("ledger."): body for name, body in split(text).items()}
 
 
-def render(text: str, schema: str | None) -> str:
-    """`text` with `{schema}` replaced by the quoted schema; unchanged on SQLite (`schema` None)."""
-    return text if schema is None else text.replace("{schema}", quoted(schema))
+def render(text: str, schema: str | None, binary: str | None = None) -> str:
+    """`text` with `{schema}` replaced by the quoted schema and `{binary}` by the collation, where given."""
+    if schema is not None:
+        text = text.replace("{schema}", quoted(schema))
+    return text if binary is None else text.replace("{binary}", binary)
 
 
 def quoted(identifier: str) -> str:

@@ -34,6 +34,9 @@ INSERT INTO {schema}.schema_migrations (version, name, checksum, applied_by) VAL
 -- name: ledger.finish
 UPDATE {schema}.schema_migrations SET duration_ms = $2 WHERE version = $1
 
+-- name: ledger.amend
+UPDATE {schema}.schema_migrations SET name = $2, checksum = $3 WHERE version = $1
+
 -- name: ledger.remove
 DELETE FROM {schema}.schema_migrations WHERE version = $1
 

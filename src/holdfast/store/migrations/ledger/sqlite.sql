@@ -26,5 +26,8 @@ INSERT INTO schema_migrations (version, name, checksum, applied_by) VALUES (?1, 
 -- name: ledger.finish
 UPDATE schema_migrations SET duration_ms = ?2 WHERE version = ?1
 
+-- name: ledger.amend
+UPDATE schema_migrations SET name = ?2, checksum = ?3 WHERE version = ?1
+
 -- name: ledger.remove
 DELETE FROM schema_migrations WHERE version = ?1

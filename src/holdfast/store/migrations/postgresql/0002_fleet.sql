@@ -23,6 +23,9 @@ CREATE INDEX executions_blocked ON {schema}.executions (blocked_on, priority DES
     WHERE blocked_on IS NOT NULL;
 CREATE UNIQUE INDEX executions_dedupe ON {schema}.executions (tenant_id, queue, dedupe_key)
     WHERE dedupe_key IS NOT NULL AND finished_at IS NULL;
+-- Children that end with their parent.
+CREATE INDEX executions_open_children ON {schema}.executions (parent)
+    WHERE parent IS NOT NULL AND finished_at IS NULL AND NOT detached;
 -- Dead letters.
 CREATE INDEX executions_failed ON {schema}.executions (tenant_id, queue, key) WHERE status = 'failed';
 
@@ -113,52 +116,76 @@ CREATE TABLE {schema}.approvals (
 );
 CREATE INDEX approvals_pending ON {schema}.approvals (tenant_id, created_at) WHERE status = 'pending';
 CREATE INDEX approvals_of ON {schema}.approvals (execution);
+CREATE INDEX approvals_open ON {schema}.approvals (execution) WHERE status = 'pending';
 
 -- Agents and the tasks they are given. A task is a step of an execution that an agent carries out.
 CREATE TABLE {schema}.agents (
     tenant_id text COLLATE "C" NOT NULL,
     id text COLLATE "C" NOT NULL CHECK (octet_length(id) BETWEEN 1 AND 255),
+    revision bigint NOT NULL DEFAULT 1,
     role text COLLATE "C",
     type text COLLATE "C",
     capabilities text[] NOT NULL DEFAULT '{}',
     status text COLLATE "C" NOT NULL CHECK (status IN ('idle', 'busy', 'offline')),
-    metadata jsonb NOT NULL DEFAULT '{}',
+    metadata json NOT NULL DEFAULT '{}',
     heartbeat_at timestamptz,
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
     PRIMARY KEY (tenant_id, id)
 );
+CREATE INDEX agents_listed ON {schema}.agents (tenant_id, created_at, id);
+CREATE INDEX agents_by_status ON {schema}.agents (tenant_id, status, created_at, id);
+CREATE INDEX agents_able ON {schema}.agents USING gin (capabilities);
 CREATE TABLE {schema}.tasks (
     tenant_id text COLLATE "C" NOT NULL,
     id text COLLATE "C" NOT NULL CHECK (octet_length(id) BETWEEN 1 AND 511),
+    revision bigint NOT NULL DEFAULT 1,
     execution bytea,
     path text COLLATE "C",
     capability text COLLATE "C" NOT NULL CHECK (octet_length(capability) BETWEEN 1 AND 255),
     type text COLLATE "C",
-    priority smallint NOT NULL DEFAULT 0,
+    priority bigint NOT NULL DEFAULT 0,
     status text COLLATE "C" NOT NULL
-        CHECK (status IN ('pending', 'claimed', 'completed', 'failed', 'cancelled')),
+        CHECK (status IN ('blocked', 'pending', 'claimed', 'completed', 'failed', 'cancelled')),
     payload bytea,
     result bytea,
     error bytea,
     agent text COLLATE "C",
     epoch bigint NOT NULL DEFAULT 0,
-    attempts integer NOT NULL DEFAULT 0,
-    max_attempts integer NOT NULL DEFAULT 3,
-    lease_us bigint NOT NULL,
+    attempts bigint NOT NULL DEFAULT 0,
+    max_attempts bigint NOT NULL DEFAULT 3,
+    lease bigint NOT NULL,
     lease_until timestamptz,
-    metadata jsonb NOT NULL DEFAULT '{}',
+    depends_on text[] NOT NULL DEFAULT '{}',
+    on_failed_dependency text COLLATE "C" NOT NULL DEFAULT 'fail'
+        CHECK (on_failed_dependency IN ('fail', 'cancel')),
+    metadata json NOT NULL DEFAULT '{}',
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
     finished_at timestamptz,
     PRIMARY KEY (tenant_id, id),
     CONSTRAINT tasks_claimed_by CHECK (status <> 'claimed' OR (agent IS NOT NULL AND lease_until IS NOT NULL)),
-    CONSTRAINT tasks_execution_whole CHECK ((execution IS NULL) = (path IS NULL))
+    CONSTRAINT tasks_execution_whole CHECK ((execution IS NULL) = (path IS NULL)),
+    CONSTRAINT tasks_blocked_by CHECK (status <> 'blocked' OR depends_on <> '{}'),
+    CONSTRAINT tasks_depend_alone CHECK (execution IS NULL OR depends_on = '{}')
 );
 CREATE INDEX tasks_pending ON {schema}.tasks (tenant_id, capability, priority DESC, created_at, id)
     WHERE status = 'pending';
 CREATE INDEX tasks_claimed ON {schema}.tasks (lease_until) WHERE status = 'claimed';
-CREATE INDEX tasks_of ON {schema}.tasks (execution) WHERE execution IS NOT NULL;
+CREATE INDEX tasks_open ON {schema}.tasks (execution)
+    WHERE execution IS NOT NULL AND status IN ('pending', 'claimed');
+CREATE INDEX tasks_listed ON {schema}.tasks (tenant_id, created_at, id);
+CREATE INDEX tasks_by_status ON {schema}.tasks (tenant_id, status, created_at, id);
+-- `depends_on` the other way round: which tasks wait for one. Both tasks stand by themselves.
+CREATE TABLE {schema}.task_dependencies (
+    tenant_id text COLLATE "C" NOT NULL,
+    task text COLLATE "C" NOT NULL,
+    dependency text COLLATE "C" NOT NULL CHECK (dependency <> task),
+    PRIMARY KEY (tenant_id, task, dependency),
+    FOREIGN KEY (tenant_id, task) REFERENCES {schema}.tasks (tenant_id, id) ON DELETE CASCADE,
+    FOREIGN KEY (tenant_id, dependency) REFERENCES {schema}.tasks (tenant_id, id)
+);
+CREATE INDEX task_dependents ON {schema}.task_dependencies (tenant_id, dependency, task);
 
 -- What a worker serves, as JSON, for people and for `doctor`; it decides nothing.
 ALTER TABLE {schema}.workers ADD COLUMN details text NOT NULL DEFAULT '{}';
@@ -210,6 +237,7 @@ FROM {schema}.events
 WHERE path IS NOT NULL
 GROUP BY tenant_id, execution, path, generation;
 ALTER TABLE {schema}.workers DROP COLUMN details;
+DROP TABLE {schema}.task_dependencies;
 DROP TABLE {schema}.tasks;
 DROP TABLE {schema}.agents;
 DROP TABLE {schema}.approvals;
@@ -219,6 +247,7 @@ DROP TABLE {schema}.slots;
 DROP TABLE {schema}.queues;
 DROP TYPE {schema}.flush_start;
 DROP INDEX {schema}.executions_failed;
+DROP INDEX {schema}.executions_open_children;
 DROP INDEX {schema}.executions_dedupe;
 DROP INDEX {schema}.executions_blocked;
 DROP INDEX {schema}.executions_owned;

@@ -20,6 +20,9 @@ CREATE INDEX executions_owned ON executions (owner) WHERE status = 'running';
 CREATE INDEX executions_blocked ON executions (blocked_on, priority DESC, key) WHERE blocked_on IS NOT NULL;
 CREATE UNIQUE INDEX executions_dedupe ON executions (tenant_id, queue, dedupe_key)
     WHERE dedupe_key IS NOT NULL AND finished_at IS NULL;
+-- Children that end with their parent.
+CREATE INDEX executions_open_children ON executions (parent)
+    WHERE parent IS NOT NULL AND finished_at IS NULL AND NOT detached;
 -- Dead letters.
 CREATE INDEX executions_failed ON executions (tenant_id, queue, key) WHERE status = 'failed';
 
@@ -85,12 +88,14 @@ CREATE TABLE approvals (
 ) STRICT;
 CREATE INDEX approvals_pending ON approvals (tenant_id, created_at) WHERE status = 'pending';
 CREATE INDEX approvals_of ON approvals (execution);
+CREATE INDEX approvals_open ON approvals (execution) WHERE status = 'pending';
 
--- Agents and the tasks they are given. A task is a step of an execution that an agent carries out. Capabilities
--- are a JSON list, metadata a JSON object.
+-- Agents and the tasks they are given. A task is a step of an execution that an agent carries out, or stands by
+-- itself. Capabilities are a JSON list, metadata a JSON object.
 CREATE TABLE agents (
     tenant_id TEXT NOT NULL,
     id TEXT NOT NULL CHECK (octet_length(id) BETWEEN 1 AND 255),
+    revision INTEGER NOT NULL DEFAULT 1,
     role TEXT,
     type TEXT,
     capabilities TEXT NOT NULL DEFAULT '[]',
@@ -101,15 +106,19 @@ CREATE TABLE agents (
     updated_at INTEGER NOT NULL,
     PRIMARY KEY (tenant_id, id)
 ) STRICT;
+CREATE INDEX agents_listed ON agents (tenant_id, created_at, id);
+CREATE INDEX agents_by_status ON agents (tenant_id, status, created_at, id);
 CREATE TABLE tasks (
     tenant_id TEXT NOT NULL,
     id TEXT NOT NULL CHECK (octet_length(id) BETWEEN 1 AND 511),
+    revision INTEGER NOT NULL DEFAULT 1,
     execution BLOB,
     path TEXT,
     capability TEXT NOT NULL CHECK (octet_length(capability) BETWEEN 1 AND 255),
     type TEXT,
     priority INTEGER NOT NULL DEFAULT 0,
-    status TEXT NOT NULL CHECK (status IN ('pending', 'claimed', 'completed', 'failed', 'cancelled')),
+    status TEXT NOT NULL
+        CHECK (status IN ('blocked', 'pending', 'claimed', 'completed', 'failed', 'cancelled')),
     payload BLOB,
     result BLOB,
     error BLOB,
@@ -117,20 +126,37 @@ CREATE TABLE tasks (
     epoch INTEGER NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,
     max_attempts INTEGER NOT NULL DEFAULT 3,
-    lease_us INTEGER NOT NULL,
+    lease INTEGER NOT NULL,
     lease_until INTEGER,
+    depends_on TEXT NOT NULL DEFAULT '[]',
+    on_failed_dependency TEXT NOT NULL DEFAULT 'fail' CHECK (on_failed_dependency IN ('fail', 'cancel')),
     metadata TEXT NOT NULL DEFAULT '{}',
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     finished_at INTEGER,
     PRIMARY KEY (tenant_id, id),
     CHECK (status <> 'claimed' OR (agent IS NOT NULL AND lease_until IS NOT NULL)),
-    CHECK ((execution IS NULL) = (path IS NULL))
+    CHECK ((execution IS NULL) = (path IS NULL)),
+    CHECK (status <> 'blocked' OR depends_on <> '[]'),
+    CHECK (execution IS NULL OR depends_on = '[]')
 ) STRICT;
 CREATE INDEX tasks_pending ON tasks (tenant_id, capability, priority DESC, created_at, id)
     WHERE status = 'pending';
 CREATE INDEX tasks_claimed ON tasks (lease_until) WHERE status = 'claimed';
-CREATE INDEX tasks_of ON tasks (execution) WHERE execution IS NOT NULL;
+CREATE INDEX tasks_open ON tasks (execution)
+    WHERE execution IS NOT NULL AND status IN ('pending', 'claimed');
+CREATE INDEX tasks_listed ON tasks (tenant_id, created_at, id);
+CREATE INDEX tasks_by_status ON tasks (tenant_id, status, created_at, id);
+-- `depends_on` the other way round: which tasks wait for one. Both tasks stand by themselves.
+CREATE TABLE task_dependencies (
+    tenant_id TEXT NOT NULL,
+    task TEXT NOT NULL,
+    dependency TEXT NOT NULL CHECK (dependency <> task),
+    PRIMARY KEY (tenant_id, task, dependency),
+    FOREIGN KEY (tenant_id, task) REFERENCES tasks (tenant_id, id) ON DELETE CASCADE,
+    FOREIGN KEY (tenant_id, dependency) REFERENCES tasks (tenant_id, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX task_dependents ON task_dependencies (tenant_id, dependency, task);
 
 -- What a worker serves, as JSON, for people and for `doctor`; it decides nothing.
 ALTER TABLE workers ADD COLUMN details TEXT NOT NULL DEFAULT '{}';
@@ -182,6 +208,7 @@ FROM events
 WHERE path IS NOT NULL
 GROUP BY tenant_id, execution, path, generation;
 ALTER TABLE workers DROP COLUMN details;
+DROP TABLE task_dependencies;
 DROP TABLE tasks;
 DROP TABLE agents;
 DROP TABLE approvals;
@@ -190,6 +217,7 @@ DROP TABLE signals;
 DROP TABLE slots;
 DROP TABLE queues;
 DROP INDEX executions_failed;
+DROP INDEX executions_open_children;
 DROP INDEX executions_dedupe;
 DROP INDEX executions_blocked;
 DROP INDEX executions_owned;

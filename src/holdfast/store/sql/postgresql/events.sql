@@ -51,6 +51,32 @@ JOIN {schema}.executions x ON x.key = e.execution
 LEFT JOIN {schema}.payloads p ON p.execution = e.execution AND p.digest = e.payload_ref
 ORDER BY e.xid, e.execution, e.seq
 
+-- name: events.whole
+-- The same of all tenants, with all that an event has: what a copy of the log is written from. With $5 all that can be
+-- seen now, behind which more may appear.
+SELECT e.execution, e.seq, e.tenant_id, e.epoch, e.type, e.path, e.generation, e.ordinal, e.attempt, e.result, e.at,
+       e.duration_us, e.input_digest, e.input, coalesce(e.payload, p.body), e.payload_ref, x.id, e.xid::text
+FROM (SELECT * FROM {schema}.events
+      WHERE xid >= $1::text::xid8 AND (xid, execution, seq) > ($1::text::xid8, $2::bytea, $3::bigint)
+        AND ($5 OR xid < pg_snapshot_xmin(pg_current_snapshot()))
+      ORDER BY xid, execution, seq LIMIT $4) e
+JOIN {schema}.executions x ON x.key = e.execution
+LEFT JOIN {schema}.payloads p ON p.execution = e.execution AND p.digest = e.payload_ref
+ORDER BY e.xid, e.execution, e.seq
+
+-- name: events.birth
+-- What tells one store from another that stood in its place.
+SELECT extract(epoch FROM applied_at)::text FROM {schema}.schema_migrations ORDER BY version LIMIT 1
+
+-- name: events.whole_page
+SELECT e.execution, e.seq, e.tenant_id, e.epoch, e.type, e.path, e.generation, e.ordinal, e.attempt, e.result, e.at,
+       e.duration_us, e.input_digest, e.input, coalesce(e.payload, p.body), e.payload_ref, x.id, e.xid::text
+FROM {schema}.events e
+JOIN {schema}.executions x ON x.key = e.execution
+LEFT JOIN {schema}.payloads p ON p.execution = e.execution AND p.digest = e.payload_ref
+WHERE e.execution = $1 AND e.seq > $2
+ORDER BY e.seq LIMIT $3
+
 -- name: events.mark
 -- Where a follower that only wants what comes begins.
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text

@@ -69,7 +69,7 @@ RETURNING key
 SELECT status, count(*) FROM {schema}.executions GROUP BY status ORDER BY status
 
 -- name: executions.details
-SELECT tags, trigger_source, started_by FROM {schema}.execution_details WHERE execution = $1
+SELECT tags, trigger_source, started_by, metadata, context FROM {schema}.execution_details WHERE execution = $1
 
 -- name: executions.parent_path
 SELECT parent_path FROM {schema}.executions WHERE key = $1

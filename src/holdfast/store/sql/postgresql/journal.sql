@@ -74,9 +74,11 @@ WITH fence AS MATERIALIZED (
     SELECT effect.* FROM effect
     WHERE ((execution, seq) IN (SELECT execution, seq FROM written)) IS TRUE
 ), detailed AS (
-    INSERT INTO {schema}.execution_details (execution, tenant_id, tags, trigger_source, started_by)
+    INSERT INTO {schema}.execution_details (execution, tenant_id, tags, trigger_source, started_by, metadata,
+                                            context)
     SELECT execution, (SELECT tenant_id FROM held WHERE key = execution),
-           ARRAY(SELECT jsonb_array_elements_text(tags::jsonb)), trigger_source, started_by
+           ARRAY(SELECT jsonb_array_elements_text(tags::jsonb)), trigger_source, started_by, metadata::json,
+           context::json
     FROM done WHERE trigger_source IS NOT NULL
 ), stored AS (
     INSERT INTO {schema}.payloads (execution, digest, tenant_id, body)

@@ -42,12 +42,12 @@ SELECT name, message, payload FROM (
 DELETE FROM {schema}.signals WHERE tenant_id = $1 AND name = $2 AND message = $3
 
 -- name: signals.unclaimed
--- What came for executions that have ended since. The inbox is short: it holds only what is not taken yet.
-SELECT i.execution, i.message, i.tenant_id, i.name
+-- What came for an execution that has ended since. What is for that one alone stays while it may be retried.
+SELECT i.message, i.tenant_id, i.name
 FROM {schema}.inbox i JOIN {schema}.executions e ON e.key = i.execution
-WHERE i.kind = 'signal' AND strpos(i.name, chr(31)) > 0 AND e.finished_at IS NOT NULL
-  AND ($1::bytea IS NULL OR i.execution = $1)
-ORDER BY i.message LIMIT $2
+WHERE i.execution = $1 AND i.kind = 'signal' AND strpos(i.name, chr(31)) > 0 AND e.finished_at IS NOT NULL
+  AND (e.status = 'completed' OR strpos(i.name, chr(31) || chr(30)) = 0)
+ORDER BY i.message
 
 -- name: signals.lock_ended
 -- Under the row's lock, so that it is not reopened while its message goes elsewhere.
@@ -60,6 +60,18 @@ DELETE FROM {schema}.inbox WHERE execution = $1 AND message = $2 RETURNING paylo
 -- Ids of messages are remembered so that sending one again is harmless; for a week.
 DELETE FROM {schema}.signals
 WHERE tenant_id = $1 AND name >= chr(29) AND name < chr(30) AND created_at < {now} - interval '7 days'
+
+-- name: signals.addressed
+-- Names under which something is kept for one execution only, and whether that one has completed.
+SELECT kept.name, coalesce(e.status = 'completed', true)
+FROM (SELECT DISTINCT name FROM {schema}.signals
+      WHERE tenant_id = $1 AND name > $2 AND name >= chr(30) AND name < chr(31)
+      ORDER BY name LIMIT $3) AS kept
+LEFT JOIN {schema}.executions e ON e.key = decode(substr(kept.name, 2, 32), 'hex')
+ORDER BY kept.name
+
+-- name: signals.drop_addressed
+DELETE FROM {schema}.signals WHERE tenant_id = $1 AND name = $2 RETURNING message
 
 -- name: signals.kept
 SELECT name, message, payload, created_at FROM {schema}.signals

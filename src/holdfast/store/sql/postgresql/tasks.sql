@@ -1,9 +1,13 @@
 -- name: tasks.offer
--- The id follows from the step, so offering again changes nothing.
+-- The id follows from the step, so offering again changes nothing; unless it was taken back meanwhile, by the end
+-- of an execution that goes on now. Its epoch rises: an agent that had it before can not end it.
 INSERT INTO {schema}.tasks (tenant_id, id, execution, path, capability, type, priority, status, payload,
-                            max_attempts, lease_us, created_at, updated_at)
+                            max_attempts, lease, created_at, updated_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, 'pending', $8, $9, $10, {now}, {now})
-ON CONFLICT DO NOTHING
+ON CONFLICT (tenant_id, id) DO UPDATE
+SET status = 'pending', agent = NULL, epoch = tasks.epoch + 1, attempts = 0, result = NULL, error = NULL,
+    lease_until = NULL, finished_at = NULL, revision = tasks.revision + 1, updated_at = excluded.updated_at
+WHERE tasks.status = 'cancelled'
 RETURNING id
 
 -- name: tasks.claim
@@ -14,20 +18,22 @@ WITH picked AS MATERIALIZED (
     FOR UPDATE SKIP LOCKED
 )
 UPDATE {schema}.tasks t
-SET status = 'claimed', agent = $3, epoch = t.epoch + 1, attempts = t.attempts + 1, updated_at = {now},
-    lease_until = {now} + t.lease_us * interval '1 microsecond'
+SET status = 'claimed', agent = $3, epoch = t.epoch + 1, attempts = t.attempts + 1, revision = t.revision + 1,
+    updated_at = {now},
+    lease_until = {now} + t.lease * interval '1 microsecond'
 FROM picked WHERE t.tenant_id = $1 AND t.id = picked.id
 RETURNING t.id, t.tenant_id, t.capability, t.type, t.priority, t.status, t.payload, t.agent, t.epoch, t.attempts,
-          t.max_attempts, t.lease_us, t.created_at
+          t.max_attempts, t.lease, t.created_at
 
 -- name: tasks.get
-SELECT id, tenant_id, capability, type, priority, status, payload, agent, epoch, attempts, max_attempts, lease_us,
+SELECT id, tenant_id, capability, type, priority, status, payload, agent, epoch, attempts, max_attempts, lease,
        created_at
 FROM {schema}.tasks WHERE tenant_id = $1 AND id = $2
 
 -- name: tasks.renew
 -- A lease that has run out stays so: the task may be with another agent already.
-UPDATE {schema}.tasks SET lease_until = {now} + lease_us * interval '1 microsecond', updated_at = {now}
+UPDATE {schema}.tasks
+SET lease_until = {now} + lease * interval '1 microsecond', revision = revision + 1, updated_at = {now}
 WHERE tenant_id = $1 AND id = $2 AND epoch = $3 AND status = 'claimed' AND lease_until > {now}
 RETURNING id
 
@@ -37,13 +43,28 @@ WHERE tenant_id = $1 AND id = $2 FOR UPDATE
 
 -- name: tasks.end
 UPDATE {schema}.tasks
-SET status = $3, result = $4, error = $5, lease_until = NULL, finished_at = {now}, updated_at = {now}
+SET status = $3, result = $4, error = $5, lease_until = NULL, finished_at = {now}, revision = revision + 1,
+    updated_at = {now}
 WHERE tenant_id = $1 AND id = $2
 
 -- name: tasks.give_back
-UPDATE {schema}.tasks SET status = 'pending', agent = NULL, lease_until = NULL, error = $3, updated_at = {now}
+UPDATE {schema}.tasks
+SET status = 'pending', agent = NULL, lease_until = NULL, error = $3, revision = revision + 1, updated_at = {now}
 WHERE tenant_id = $1 AND id = $2
 
 -- name: tasks.lapsed
 SELECT tenant_id, id, epoch FROM {schema}.tasks
 WHERE status = 'claimed' AND lease_until <= {now} ORDER BY lease_until LIMIT $1
+
+-- name: tasks.requeue
+-- Its epoch rises: an agent that had it before can not end it.
+UPDATE {schema}.tasks
+SET status = $3, agent = NULL, epoch = epoch + 1, attempts = 0, result = NULL, error = NULL, lease_until = NULL,
+    finished_at = NULL, revision = revision + 1, updated_at = {now}
+WHERE tenant_id = $1 AND id = $2
+
+-- name: tasks.agents_of
+-- The agents that have carried out steps of an execution: ids of such tasks begin with the execution's id and `:`.
+SELECT DISTINCT agent FROM {schema}.tasks
+WHERE tenant_id = $1 AND id >= $2::text || ':' AND id < $2::text || ';' AND execution = $3 AND agent IS NOT NULL
+ORDER BY agent

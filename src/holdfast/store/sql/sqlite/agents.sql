@@ -4,11 +4,17 @@ INSERT INTO agents (tenant_id, id, role, type, capabilities, status, metadata, h
 VALUES (?1, ?2, ?3, ?4, ?5, 'idle', ?6, {now}, {now}, {now})
 ON CONFLICT (tenant_id, id) DO UPDATE
 SET role = excluded.role, type = excluded.type, capabilities = excluded.capabilities, status = 'idle',
-    metadata = excluded.metadata, heartbeat_at = {now}, updated_at = {now}
+    metadata = excluded.metadata, heartbeat_at = {now}, revision = agents.revision + 1, updated_at = {now}
 
 -- name: agents.beat
-UPDATE agents SET status = ?3, heartbeat_at = {now}, updated_at = {now} WHERE tenant_id = ?1 AND id = ?2
+UPDATE agents SET status = ?3, heartbeat_at = {now}, revision = revision + 1, updated_at = {now}
+WHERE tenant_id = ?1 AND id = ?2
+RETURNING id
 
--- name: agents.list
-SELECT id, role, type, capabilities, status, metadata, heartbeat_at, created_at
-FROM agents WHERE tenant_id = ?1 ORDER BY id
+-- name: agents.vitals
+-- Whether each of some agents gives signs of life, and how many tasks it has.
+SELECT a.id, a.status <> 'offline' AND coalesce(a.heartbeat_at, 0) > {now} - ?3, coalesce(held.tasks, 0)
+FROM agents a
+LEFT JOIN (SELECT agent, count(*) AS tasks FROM tasks WHERE tenant_id = ?1 AND status = 'claimed' GROUP BY agent)
+     AS held ON held.agent = a.id
+WHERE a.tenant_id = ?1 AND a.id IN (SELECT value FROM json_each(?2))

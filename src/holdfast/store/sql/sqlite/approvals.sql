@@ -33,9 +33,3 @@ WHERE a.tenant_id = ?1 AND a.status = 'pending' ORDER BY a.created_at, a.id LIMI
 SELECT a.id, e.id, a.path, a.title, a.form, a.status, a.deadline, a.decided_by, a.decided_at, a.answer, a.created_at
 FROM approvals a JOIN executions e ON e.key = a.execution
 WHERE a.tenant_id = ?1 ORDER BY a.created_at DESC, a.id LIMIT ?2
-
--- name: approvals.withdraw_left
--- Of executions whose last process died before it could.
-UPDATE approvals SET status = 'withdrawn', decided_at = {now}
-WHERE status = 'pending' AND EXISTS (SELECT 1 FROM executions e
-                                     WHERE e.key = approvals.execution AND e.finished_at IS NOT NULL)

@@ -10,7 +10,8 @@ WHERE w.execution = ?1 ORDER BY m.tenant_id, m.name
 SELECT id FROM approvals WHERE execution = ?1 ORDER BY tenant_id, id
 
 -- name: control.lock_tasks
-SELECT id FROM tasks WHERE execution = ?1 ORDER BY tenant_id, id
+SELECT id FROM tasks WHERE execution = ?1 AND status IN ('pending', 'claimed')
+ORDER BY tenant_id, id
 
 -- name: control.lock
 SELECT owner, epoch, status, id, tenant_id, queue, workflow, definition, parent, parent_path, detached
@@ -75,14 +76,6 @@ SELECT e.key, ?2, e.tenant_id, 'cancel', NULL, ?3, {now}
 FROM executions e WHERE e.parent = ?1 AND NOT e.detached AND e.finished_at IS NULL
 ON CONFLICT DO NOTHING
 
--- name: control.left_behind
--- Children that an ended parent has left, of whoever died before seeing to them.
-SELECT c.key, c.id, c.tenant_id, c.workflow, c.version, c.definition, c.fingerprint, c.status, c.queue, c.priority,
-       c.due_at, c.owner, c.epoch, c.recoveries, c.wakes, c.parent, c.created_at, c.finished_at
-FROM executions c JOIN executions p ON p.key = c.parent
-WHERE c.finished_at IS NULL AND NOT c.detached AND p.finished_at IS NOT NULL
-ORDER BY c.key LIMIT ?1
-
 -- name: control.children
 SELECT key, id, status, parent_path, detached FROM executions WHERE parent = ?1 ORDER BY key
 
@@ -99,22 +92,24 @@ DELETE FROM waits WHERE execution = ?1
 
 -- name: control.withdraw_tasks
 UPDATE tasks
-SET status = 'cancelled', agent = NULL, lease_until = NULL, finished_at = {now}, updated_at = {now}
+SET status = 'cancelled', agent = NULL, lease_until = NULL, finished_at = {now}, revision = revision + 1,
+    updated_at = {now}
 WHERE execution = ?1 AND status IN ('pending', 'claimed')
 
 -- name: control.forget_approvals
 -- Steps that run again ask again.
 DELETE FROM approvals WHERE execution = ?1 AND (status = 'withdrawn' OR path IN (SELECT value FROM json_each(?2)))
 
--- name: control.reopen_tasks
--- The epoch rises, so that an agent that had the task before can not end it now.
+-- name: control.withdraw_tasks_at
+-- Steps that run again ask for tasks of their own.
 UPDATE tasks
-SET status = 'pending', agent = NULL, epoch = epoch + 1, attempts = 0, result = NULL, error = NULL,
-    lease_until = NULL, finished_at = NULL, updated_at = {now}
-WHERE execution = ?1 AND (status = 'cancelled' OR path IN (SELECT value FROM json_each(?2)))
+SET status = 'cancelled', agent = NULL, lease_until = NULL, finished_at = {now}, revision = revision + 1,
+    updated_at = {now}
+WHERE execution = ?1 AND status IN ('pending', 'claimed') AND path IN (SELECT value FROM json_each(?2))
 
--- name: control.forget_tasks
-DELETE FROM tasks WHERE execution = ?1 AND path IN (SELECT value FROM json_each(?2))
+-- name: control.forget_answers
+-- Answers to what such steps asked before, of people and agents; what is sent by name stays.
+DELETE FROM inbox WHERE execution = ?1 AND kind = 'signal' AND name IN (SELECT value FROM json_each(?2))
 
 -- name: control.fork
 INSERT INTO executions (key, tenant_id, id, workflow, version, definition, fingerprint, status, queue,
@@ -126,8 +121,10 @@ ON CONFLICT DO NOTHING
 RETURNING key
 
 -- name: control.fork_details
-INSERT INTO execution_details (execution, tenant_id, tags, trigger_source, started_by)
-SELECT ?2, e.tenant_id, coalesce(d.tags, '[]'), 'fork', ?3
+INSERT INTO execution_details (execution, tenant_id, tags, trigger_source, started_by, metadata,
+                               context)
+SELECT ?2, e.tenant_id, coalesce(d.tags, '[]'), 'fork', ?3,
+       coalesce(d.metadata, '{}'), coalesce(d.context, '{}')
 FROM executions e LEFT JOIN execution_details d ON d.execution = e.key WHERE e.key = ?1
 
 -- name: control.fork_results

@@ -48,6 +48,29 @@ LEFT JOIN payloads p ON p.execution = e.execution AND p.digest = e.payload_ref
 WHERE e.position > ?1 AND x.tenant_id = ?3
 ORDER BY e.position LIMIT ?2
 
+-- name: events.whole
+-- The same of all tenants, with all that an event has: what a copy of the log is written from.
+SELECT e.execution, e.seq, e.tenant_id, e.epoch, e.type, e.path, e.generation, e.ordinal, e.attempt, e.result, e.at,
+       e.duration_us, e.input_digest, e.input, coalesce(e.payload, p.body), e.payload_ref, x.id, e.position
+FROM events e
+CROSS JOIN executions x ON x.key = e.execution
+LEFT JOIN payloads p ON p.execution = e.execution AND p.digest = e.payload_ref
+WHERE e.position > ?1
+ORDER BY e.position LIMIT ?2
+
+-- name: events.birth
+-- What tells one store from another that stood in its place.
+SELECT applied_at FROM schema_migrations ORDER BY version LIMIT 1
+
+-- name: events.whole_page
+SELECT e.execution, e.seq, e.tenant_id, e.epoch, e.type, e.path, e.generation, e.ordinal, e.attempt, e.result, e.at,
+       e.duration_us, e.input_digest, e.input, coalesce(e.payload, p.body), e.payload_ref, x.id, e.position
+FROM events e
+CROSS JOIN executions x ON x.key = e.execution
+LEFT JOIN payloads p ON p.execution = e.execution AND p.digest = e.payload_ref
+WHERE e.execution = ?1 AND e.seq > ?2
+ORDER BY e.seq LIMIT ?3
+
 -- name: events.mark
 -- Where a follower that only wants what comes begins.
 SELECT coalesce(max(position), 0) FROM events

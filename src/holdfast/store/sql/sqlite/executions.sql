@@ -70,7 +70,7 @@ RETURNING key
 SELECT status, count(*) FROM executions GROUP BY status ORDER BY status
 
 -- name: executions.details
-SELECT tags, trigger_source, started_by FROM execution_details WHERE execution = ?1
+SELECT tags, trigger_source, started_by, metadata, context FROM execution_details WHERE execution = ?1
 
 -- name: executions.parent_path
 SELECT parent_path FROM executions WHERE key = ?1

@@ -15,7 +15,8 @@ INSERT INTO executions (key, tenant_id, id, workflow, version, definition, finge
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?20 + ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
 
 -- name: journal.insert_details
-INSERT INTO execution_details (execution, tenant_id, tags, trigger_source, started_by) VALUES (?, ?, ?, ?, ?)
+INSERT INTO execution_details (execution, tenant_id, tags, trigger_source, started_by, metadata, context)
+VALUES (?, ?, ?, ?, ?, ?, ?)
 
 -- name: journal.insert_payload
 -- The digest names the content, so a second copy is the same value.

@@ -42,12 +42,12 @@ SELECT name, message, payload FROM (
 DELETE FROM signals WHERE tenant_id = ?1 AND name = ?2 AND message = ?3
 
 -- name: signals.unclaimed
--- What came for executions that have ended since. The inbox is short: it holds only what is not taken yet.
-SELECT i.execution, i.message, i.tenant_id, i.name
+-- What came for an execution that has ended since. What is for that one alone stays while it may be retried.
+SELECT i.message, i.tenant_id, i.name
 FROM inbox i JOIN executions e ON e.key = i.execution
-WHERE i.kind = 'signal' AND instr(i.name, char(31)) > 0 AND e.finished_at IS NOT NULL
-  AND (?1 IS NULL OR i.execution = ?1)
-ORDER BY i.message LIMIT ?2
+WHERE i.execution = ?1 AND i.kind = 'signal' AND instr(i.name, char(31)) > 0 AND e.finished_at IS NOT NULL
+  AND (e.status = 'completed' OR instr(i.name, char(31) || char(30)) = 0)
+ORDER BY i.message
 
 -- name: signals.lock_ended
 -- In the transaction that moves its message, so that it is not reopened meanwhile.
@@ -60,6 +60,18 @@ DELETE FROM inbox WHERE execution = ?1 AND message = ?2 RETURNING payload
 -- Ids of messages are remembered so that sending one again is harmless; for a week.
 DELETE FROM signals
 WHERE tenant_id = ?1 AND name >= char(29) AND name < char(30) AND created_at < {now} - 604800000000
+
+-- name: signals.addressed
+-- Names under which something is kept for one execution only, and whether that one has completed.
+SELECT kept.name, coalesce(e.status = 'completed', 1)
+FROM (SELECT DISTINCT name FROM signals
+      WHERE tenant_id = ?1 AND name > ?2 AND name >= char(30) AND name < char(31)
+      ORDER BY name LIMIT ?3) AS kept
+LEFT JOIN executions e ON e.key = unhex(substr(kept.name, 2, 32))
+ORDER BY kept.name
+
+-- name: signals.drop_addressed
+DELETE FROM signals WHERE tenant_id = ?1 AND name = ?2 RETURNING message
 
 -- name: signals.kept
 SELECT name, message, payload, created_at FROM signals

@@ -20,4 +20,4 @@ WHERE tenant_id = ?1 AND stream = ?2 AND seq > ?3 ORDER BY seq LIMIT ?4
 -- name: streams.follow
 -- One writer at a time makes `position` the order of commits.
 SELECT stream, seq, type, payload, at, position FROM stream_events
-WHERE tenant_id = ?1 AND position > ?2 AND stream LIKE ?3 ESCAPE '\' ORDER BY position LIMIT ?4
+WHERE tenant_id = ?1 AND position > ?2 AND stream GLOB ?3 ORDER BY position LIMIT ?4

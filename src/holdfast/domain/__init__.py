@@ -1,0 +1,1 @@
+"""What a platform does with its records: verbs that keep what belongs together in order."""

@@ -1,0 +1,21 @@
+-- name: sessions.by_token
+-- The columns of `Session` in their order, the present, and whether the user is deleted.
+SELECT s.id, s.revision, s.created_at, s.updated_at, s.user_id, s.token_hash, s.device, s.ip,
+       s.user_agent, s.context, s.expires_at, s.idle_timeout, s.last_seen_at, s.terminated_at,
+       s.termination, {now}, u.deleted_at IS NOT NULL
+FROM {schema}.sessions s JOIN {schema}.users u ON u.tenant_id = s.tenant_id AND u.id = s.user_id
+WHERE s.tenant_id = $1 AND s.token_hash = $2
+
+-- name: sessions.seen
+-- Of several who see a session at once, one writes it; nobody takes an end back.
+UPDATE {schema}.sessions SET last_seen_at = {now}, revision = revision + 1, updated_at = {now}
+WHERE tenant_id = $1 AND id = $2 AND revision = $3 AND terminated_at IS NULL
+RETURNING revision, last_seen_at, updated_at
+
+-- name: sessions.purge
+-- Sessions that expired so many microseconds ago, the oldest first.
+DELETE FROM {schema}.sessions WHERE tenant_id = $1 AND id = ANY (ARRAY(
+    SELECT id FROM {schema}.sessions
+    WHERE tenant_id = $1 AND expires_at <= {now} - $2::bigint * interval '1 microsecond'
+    ORDER BY expires_at LIMIT $3 FOR UPDATE SKIP LOCKED))
+RETURNING id

@@ -1,0 +1,20 @@
+-- name: runbooks.lock
+-- Deleted or not: what was started before counts still. BEGIN IMMEDIATE is the lock.
+SELECT id, edition, deleted_at IS NOT NULL FROM runbooks WHERE tenant_id = ?1 AND id = ?2
+
+-- name: runbooks.find
+SELECT id FROM runbooks WHERE tenant_id = ?1 AND name = ?2 AND deleted_at IS NULL
+
+-- name: runbooks.count
+-- One more run, ?3, has ended; ?4 is 1 if it completed. Its row tells by now when it ended.
+UPDATE runbooks
+SET execution_count = execution_count + 1, success_count = success_count + ?4,
+    last_execution_at = max(coalesce(last_execution_at, 0),
+        (SELECT r.finished_at FROM runbook_runs r WHERE r.tenant_id = ?1 AND r.id = ?3)),
+    revision = revision + 1, updated_at = {now}
+WHERE tenant_id = ?1 AND id = ?2
+
+-- name: runbooks.publish
+-- ?3 is the number of the new edition.
+UPDATE runbooks SET edition = ?3, revision = revision + 1, updated_at = {now}
+WHERE tenant_id = ?1 AND id = ?2

@@ -1,0 +1,1 @@
+"""What keeps a store in order over the years: moving, checking, measuring."""
