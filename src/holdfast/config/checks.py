@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from holdfast.config.schema import Config, TlsMode, is_local
-from holdfast.config.sources import Findings, Layer, Notice, Origin
-from holdfast.config.urls import DIRECT_URL, parse_store_url
+from collections.abc import Sequence
+
+from holdfast.config.hosts import hosts_of
+from holdfast.config.schema import Config, Mysql, Pool, Postgresql, Tls, TlsMode, is_local
+from holdfast.config.sources import Entry, Findings, Layer, Notice, Origin
+from holdfast.config.urls import DIRECT_URL, SERVERS, convert_store_url, direct_tls
 from holdfast.errors import InvalidArgument
 
 _PG = "storage.postgresql"
@@ -13,13 +16,21 @@ _ALWAYS_WARN: tuple[TlsMode, ...] = ("disable", "require", "verify-ca")
 
 def check(config: Config, chosen: Layer, findings: Findings) -> None:
     """Add the problems and notices of the whole `config`, which was read from the entries in `chosen`."""
-    _check_pool(config, chosen, findings)
-    _check_certificates(config, chosen, findings)
+    servers: dict[str, Postgresql | Mysql] = {
+        "postgresql": config.storage.postgresql,
+        "mysql": config.storage.mysql,
+    }
     _check_direct_url(config, chosen, findings)
-    if config.storage.type == "postgresql":
-        _check_tls(config, chosen, findings)
-    else:
-        _check_unused(config, chosen, findings)
+    for kind, server in servers.items():
+        block = SERVERS[kind]
+        if not _has_hosts(server, block, chosen, findings):
+            continue
+        _check_pool(server.pool, block, chosen, findings)
+        _check_certificates(server.ssl, block, chosen, findings)
+        if config.storage.type == kind:
+            _check_tls(config, server, block, chosen, findings)
+        else:
+            _check_unused(config, block, chosen, findings)
     if config.is_production and config.storage.migrations.auto_run:
         findings.notices.append(
             Notice(
@@ -34,22 +45,30 @@ def _place(chosen: Layer, path: str) -> str:
     return str(chosen[path].origin if path in chosen else Origin("default"))
 
 
-def _check_pool(config: Config, chosen: Layer, findings: Findings) -> None:
-    pool = config.storage.postgresql.pool
+def _check_pool(pool: Pool, block: str, chosen: Layer, findings: Findings) -> None:
     if pool.min > pool.max:
-        entry = chosen.get(f"{_PG}.pool.min") or chosen[f"{_PG}.pool.max"]
+        entry = chosen.get(f"{block}.pool.min") or chosen[f"{block}.pool.max"]
         findings.problem(
             f"pool.min ({pool.min}) is more than pool.max ({pool.max})", entry, "lower min or raise max"
         )
 
 
-def _check_certificates(config: Config, chosen: Layer, findings: Findings) -> None:
-    tls = config.storage.postgresql.ssl
+def _check_certificates(tls: Tls, block: str, chosen: Layer, findings: Findings) -> None:
     if (tls.cert is None) != (tls.key is None):
         present = "cert" if tls.cert else "key"
         findings.problem(
-            f"ssl.{present} is set alone", chosen[f"{_PG}.ssl.{present}"], "set ssl.cert and ssl.key together"
+            f"ssl.{present} is set alone",
+            chosen[f"{block}.ssl.{present}"],
+            "set ssl.cert and ssl.key together",
         )
+
+
+def _has_hosts(server: Postgresql | Mysql, block: str, chosen: Layer, findings: Findings) -> bool:
+    try:
+        return bool(hosts_of(server.host, server.port))
+    except InvalidArgument as error:
+        findings.problem(f"{block}.host: {error.cause}", chosen[f"{block}.host"], error.fix)
+        return False
 
 
 def _check_direct_url(config: Config, chosen: Layer, findings: Findings) -> None:
@@ -58,7 +77,7 @@ def _check_direct_url(config: Config, chosen: Layer, findings: Findings) -> None
         return
     entry, fix = chosen[DIRECT_URL], "write postgresql://USER@HOST:PORT/DATABASE of the server itself"
     try:
-        parts = parse_store_url(direct.reveal())
+        parts = convert_store_url(direct.reveal())
     except InvalidArgument as error:
         findings.problem(f"{DIRECT_URL}: {error.cause}", entry, error.fix)
         return
@@ -66,32 +85,49 @@ def _check_direct_url(config: Config, chosen: Layer, findings: Findings) -> None
         findings.problem(f"{DIRECT_URL} is not a PostgreSQL URL", entry, fix)
     elif f"{_PG}.schema" in parts:
         findings.problem(f"{DIRECT_URL} names a schema", entry, f"set {_PG}.schema, which holds for both")
+    elif config.storage.type == "postgresql":
+        tls = direct_tls(config.storage.postgresql, parts)
+        hosts = hosts_of(parts.get(f"{_PG}.host", "localhost"), 1)
+        _check_exposure(config, [(host.name, tls.mode_for(host.name)) for host in hosts], entry, findings)
 
 
-def _check_tls(config: Config, chosen: Layer, findings: Findings) -> None:
+def _check_tls(
+    config: Config, server: Postgresql | Mysql, block: str, chosen: Layer, findings: Findings
+) -> None:
     """Off this machine, anything less than full verification has been asked for: obey, and say so."""
-    server = config.storage.postgresql
-    mode = server.ssl.mode_for(server.host)
-    path = f"{_PG}.ssl.enabled" if server.ssl.enabled == "false" else f"{_PG}.ssl.mode"
-    if is_local(server.host) or mode not in _ALWAYS_WARN or path not in chosen:
+    path = f"{block}.ssl.enabled" if server.ssl.enabled == "false" else f"{block}.ssl.mode"
+    if path not in chosen:
         return
-    if mode == "disable" and config.is_production:
-        findings.problem(
-            f"the connection to {server.host} would not be encrypted, in profile {config.profile}",
-            chosen[path],
-            "use ssl.mode verify-full, or another profile",
-        )
-        return
-    effect = "is not encrypted" if mode == "disable" else f"is encrypted, but checked only as {mode!r}"
-    findings.notices.append(
-        Notice("warning", f"the connection to {server.host} {effect}", _place(chosen, path))
-    )
+    hosts = hosts_of(server.host, server.port)
+    modes = [(host.name, server.ssl.mode_for(host.name)) for host in hosts]
+    _check_exposure(config, modes, chosen[path], findings)
 
 
-def _check_unused(config: Config, chosen: Layer, findings: Findings) -> None:
+def _check_exposure(
+    config: Config, modes: Sequence[tuple[str, TlsMode]], entry: Entry, findings: Findings
+) -> None:
+    """Of hosts and modes: those that leave this machine unprotected, one line for each mode."""
+    for mode in _ALWAYS_WARN:
+        hosts = ", ".join(host for host, held in modes if held == mode and not is_local(host))
+        if hosts and mode == "disable" and config.is_production:
+            findings.problem(
+                f"the connection to {hosts} would not be encrypted, in profile {config.profile}",
+                entry,
+                "use ssl.mode verify-full, or another profile",
+            )
+        elif hosts:
+            effect = (
+                "is not encrypted" if mode == "disable" else f"is encrypted, but checked only as {mode!r}"
+            )
+            findings.notices.append(
+                Notice("warning", f"the connection to {hosts} {effect}", str(entry.origin))
+            )
+
+
+def _check_unused(config: Config, block: str, chosen: Layer, findings: Findings) -> None:
     """A server named by variables, beside a store of another kind, is a mistake waiting to be noticed."""
     for part in ("host", "database"):
-        entry = chosen.get(f"{_PG}.{part}")
+        entry = chosen.get(f"{block}.{part}")
         if entry and entry.origin.source in {"environment", ".env", "bare"}:
             findings.notices.append(
                 Notice(

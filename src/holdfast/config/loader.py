@@ -11,7 +11,8 @@ Nothing is read from the process itself: environment and folder are arguments.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from typing import Any
 from holdfast.config import yaml_lines
 from holdfast.config.checks import check
 from holdfast.config.convert import convert
-from holdfast.config.known import FLAGS, nearest_name
+from holdfast.config.files import Found, find
+from holdfast.config.known import FLAGS, nearest_name, rule_of, serving
+from holdfast.config.later import LATER, template
 from holdfast.config.schema import SETTINGS, Config, build
 from holdfast.config.sources import (
     Entry,
@@ -37,28 +40,39 @@ from holdfast.config.sources import (
 from holdfast.config.urls import DIRECT_URL, IDENTITY, format_store_url, parse_store_url
 from holdfast.errors import InvalidArgument, InvalidConfiguration, SettingUnavailable
 
-FILES = ("holdfast.yaml", "holdfast.config.yaml", "config.yaml")
-_OURS = frozenset({"storage", "persistence", "event_log", "eventLog", "externalDatabase", "profiles"})
-_BUILT_IN_PROFILES = frozenset({"dev", "prod"})
+BUILT_IN_PROFILES = frozenset({"dev", "prod"})
+"""Profiles that can be chosen without being written anywhere."""
 _URL = "storage.url"
-_PASSWORD = "storage.postgresql.password"
-_PLACE = frozenset({_URL, *IDENTITY}) - {"storage.type", "storage.postgresql.username", _PASSWORD}
+_SHOWN = 20
+_PASSWORDS = frozenset(path for path in IDENTITY if path.endswith(".password"))
+_NO_PLACE = frozenset(path for path in IDENTITY if path.endswith((".type", ".username")))
+_PLACE = frozenset({_URL, *IDENTITY}) - _NO_PLACE - _PASSWORDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedConfig:
     """A configuration and where it came from.
 
-    `origins` has an entry for every path of `SETTINGS`. `warnings` are for every command to print, `notes`
+    `values` has every path of `SETTINGS`, `later` what is set of features to come, and `origins` both.
+    `warnings` are for every command to print, `notes`
     (keys without effect yet and the like) for those who look at the configuration.
     """
 
     config: Config
     values: Mapping[str, Any]
+    later: Mapping[str, Any]
     origins: Mapping[str, Origin]
     warnings: tuple[Notice, ...]
     notes: tuple[Notice, ...]
     file: str | None
+
+    def refuse(self, path: str) -> None:
+        """Raise `SettingUnavailable` if this setting of a feature that comes later asks for it."""
+        if self.later.get(path):
+            raise SettingUnavailable(
+                f"{path} is set, and {LATER[template(path)].feature} is not part of this version",
+                where=str(self.origins[path]),
+            )
 
 
 def load(
@@ -81,8 +95,8 @@ def load(
     findings = Findings()
     dotenv = Variables(read_dotenv(cwd / ".env"), ".env")
     process = Variables({name: (text, 0) for name, text in environ.items()}, None)
-    found = _find(file, environ, dotenv, cwd, findings)
     lookup = {name: text for name, (text, _) in dotenv.values.items()} | dict(environ)
+    found = find(file, lookup, cwd, findings)
     reader = FileReader(found.name, found.base, lookup, cwd, findings) if found else None
     profile = _profile(flags, (process, dotenv), found, reader)
     kinds = [process]
@@ -97,83 +111,44 @@ def load(
         overlay = _overlay(found.root, profile)
         layers += [reader.layer(overlay, profile.text)] if overlay and profile else []
         layers.append(reader.layer(found.root))
-    chosen = _merge(layers, findings)
+    chosen = _merge(_meant(layers), findings)
     if profile:
         chosen["profile"] = profile
     if bare:
         for kind in kinds:
-            _fill_in(chosen, read_bare(kind, findings, cwd), findings)
+            found_bare = read_bare(kind, findings, cwd)
+            _fill_in(chosen, _meant([found_bare], beside=chosen)[0], findings)
     return _finish(chosen, findings, found.name if found else None, inspect=inspect)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A configuration file that was read. `base` is its folder, `Path()` for the current one."""
-
-    name: str
-    base: Path
-    root: yaml_lines.Mapping
-
-
-def _find(
-    file: str | None, environ: Mapping[str, str], dotenv: Variables, cwd: Path, findings: Findings
-) -> _Found | None:
-    named = file or environ.get("HOLDFAST_CONFIG") or dotenv.values.get("HOLDFAST_CONFIG", ("", 0))[0]
-    if not named:
-        named = next((name for name in FILES if (cwd / name).is_file()), "")
-        if not named:
-            return None
-        file = None
-    try:
-        text = (cwd / named).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidConfiguration(
-            f"the configuration file {named} cannot be read",
-            where=named,
-            fix="check --config and HOLDFAST_CONFIG, or write one with `holdfast init`",
-        ) from error
-    root = yaml_lines.read_yaml(text, named)
-    if isinstance(root, yaml_lines.Scalar) and root.text is None:
-        root = yaml_lines.Mapping({}, 1)
-    if not isinstance(root, yaml_lines.Mapping):
-        raise InvalidConfiguration("the file is not a mapping of settings", where=f"{named}:{root.line}")
-    # config.yaml is a common name: somebody else's file is no reason to refuse to work beside it.
-    if named == FILES[-1] and not file and not _OURS & root.items.keys():
-        findings.notices.append(
-            Notice("note", f"{named} holds no settings of Holdfast and is not read", named)
-        )
-        return None
-    folder = Path(named).parent
-    return _Found(named, Path() if folder == cwd else folder, root)
-
-
 def _profile(
-    flags: dict[str, str], kinds: tuple[Variables, ...], found: _Found | None, reader: FileReader | None
+    flags: dict[str, str], kinds: tuple[Variables, ...], found: Found | None, reader: FileReader | None
 ) -> Entry | None:
     if name := flags.pop("profile", ""):
-        return Entry("profile", name, Origin("flag", FLAGS["profile"]), True, Path())
+        return Entry("profile", name, Origin("flag", FLAGS["profile"]), None, Path())
     for kind in kinds:
         if name := kind.values.get("HOLDFAST_PROFILE", ("", 0))[0]:
-            return Entry("profile", name, kind.origin("HOLDFAST_PROFILE", bare=False), True, Path())
+            return Entry("profile", name, kind.origin("HOLDFAST_PROFILE", bare=False), None, Path())
     if found and reader and "profile" in found.root.items:
         line, node = found.root.items["profile"]
         if name := reader.text(node, "profile") or "":
-            return Entry("profile", name, Origin("file", "", f"{found.name}:{line}"), True, Path())
+            return Entry("profile", name, Origin("file", "", f"{found.name}:{line}"), None, Path())
     return None
 
 
-def _overlays(root: yaml_lines.Mapping) -> dict[str, tuple[int, yaml_lines.Node]]:
+def overlays(root: yaml_lines.Mapping) -> dict[str, tuple[int, yaml_lines.Node]]:
+    """The blocks of `profiles` in a file, each with its line."""
     _, node = root.items.get("profiles", (0, None))
     return node.items if isinstance(node, yaml_lines.Mapping) else {}
 
 
 def _overlay(root: yaml_lines.Mapping, profile: Entry | None) -> yaml_lines.Mapping | None:
-    _, node = _overlays(root).get(profile.text if profile else "", (0, None))
+    _, node = overlays(root).get(profile.text if profile else "", (0, None))
     return node if isinstance(node, yaml_lines.Mapping) else None
 
 
-def _check_profile(profile: Entry, found: _Found | None, has_dotenv: bool, findings: Findings) -> None:
-    named = {*_BUILT_IN_PROFILES, *(_overlays(found.root) if found else ())}
+def _check_profile(profile: Entry, found: Found | None, has_dotenv: bool, findings: Findings) -> None:
+    named = {*BUILT_IN_PROFILES, *(overlays(found.root) if found else ())}
     if profile.text in named or has_dotenv:
         return
     meant = nearest_name(profile.text, named)
@@ -186,9 +161,34 @@ def _check_profile(profile: Entry, found: _Found | None, has_dotenv: bool, findi
 
 def _flag_layer(flags: Mapping[str, str]) -> Layer:
     return {
-        path: Entry(path, text, Origin("flag", FLAGS.get(path, path)), True, Path())
+        path: Entry(path, text, Origin("flag", FLAGS.get(path, path)), None, Path())
         for path, text in flags.items()
     }
+
+
+def _meant(layers: list[Layer], beside: Layer | None = None) -> list[Layer]:
+    """`layers` with the variables that name no kind of server moved to the one that is used."""
+    kind = _kind([*([beside] if beside else []), *layers])
+    return [
+        {
+            path: entry._replace(path=path)
+            for entry in layer.values()
+            if (path := serving(entry.path, entry.origin.name, kind)) == entry.path or path not in layer
+        }
+        for layer in layers
+    ]
+
+
+def _kind(layers: list[Layer]) -> str:
+    """The kind of store that the first layer with an opinion names; empty when none has one."""
+    rule = SETTINGS["storage.type"].rule
+    for layer in layers:
+        if _URL in layer:
+            with suppress(InvalidArgument):  # reported where the layers are merged
+                return parse_store_url(layer[_URL].text)["storage.type"]
+        if named := layer.get("storage.type"):
+            return rule.spellings.get(named.text.strip().lower(), named.text.strip().lower())
+    return ""
 
 
 def _merge(layers: list[Layer], findings: Findings) -> Layer:
@@ -218,8 +218,8 @@ def _spread(layer: Layer, findings: Findings) -> Layer:
         findings.notices.append(
             Notice("warning", f"storage.type {named.text!r} is ignored: the URL decides", str(named.origin))
         )
-    kept = {path: entry for path, entry in layer.items() if path not in IDENTITY or path == _PASSWORD}
-    return kept | {path: url._replace(path=path, text=text, native=True) for path, text in parts.items()}
+    kept = {path: entry for path, entry in layer.items() if path not in IDENTITY or path in _PASSWORDS}
+    return kept | {path: url._replace(path=path, text=text, unit=None) for path, text in parts.items()}
 
 
 def _spelled(kind: str) -> list[str]:
@@ -246,16 +246,20 @@ def _fill_in(chosen: Layer, bare: Layer, findings: Findings) -> None:
 def _finish(chosen: Layer, findings: Findings, file: str | None, *, inspect: bool) -> LoadedConfig:
     values = {path: setting.default for path, setting in SETTINGS.items()}
     origins = dict.fromkeys(SETTINGS, Origin("default"))
+    later: dict[str, Any] = {}
     missing: list[tuple[str, Entry]] = []
     for path, entry in chosen.items():
-        rule = SETTINGS[path].rule
+        rule = rule_of(path)
+        kept = values if path in SETTINGS else later
         try:
-            values[path] = convert(rule, entry.text, native=entry.native, base=entry.base)
+            kept[path] = convert(rule, entry.text, unit=entry.unit, base=entry.base)
         except InvalidArgument as error:
             findings.problem(f"{path}: {error.cause}", entry, error.fix)
-        if values[path] in rule.later:
-            missing.append((f"{path} {values[path]!r} is not part of this version", entry))
+            continue
+        if rule.choices and kept[path] in rule.later:
+            missing.append((f"{path} {kept[path]!r} is not part of this version", entry))
         origins[path] = entry.origin
+    missing += [(text, chosen[path]) for path, text in _without_effect(later, chosen, findings)]
     if _URL not in chosen:
         origins[_URL] = Origin("derived" if chosen.keys() & {*IDENTITY} else "default")
     values[_URL] = format_store_url(values)
@@ -266,9 +270,11 @@ def _finish(chosen: Layer, findings: Findings, file: str | None, *, inspect: boo
     if missing and not inspect:
         raise SettingUnavailable(missing[0][0], where=str(missing[0][1].origin))
     notices = findings.notices + [Notice("note", text, str(entry.origin)) for text, entry in missing]
+    notices.sort(key=lambda notice: _place_order(notice.where))
     return LoadedConfig(
         config=config,
         values=values,
+        later=later,
         origins=origins,
         warnings=tuple(notice for notice in notices if notice.level == "warning"),
         notes=tuple(notice for notice in notices if notice.level == "note"),
@@ -276,11 +282,46 @@ def _finish(chosen: Layer, findings: Findings, file: str | None, *, inspect: boo
     )
 
 
+def _without_effect(later: Mapping[str, Any], chosen: Layer, findings: Findings) -> Iterator[tuple[str, str]]:
+    """Note what is set of features to come; give what this version has to refuse."""
+    for path, value in later.items():
+        feature = LATER[template(path)]
+        if feature.binding and value and value != feature.default:
+            yield path, f"{path} can not be obeyed: {feature.feature} is not part of this version"
+        elif chosen[path].origin.source != "bare":
+            findings.notices.append(
+                Notice(
+                    "note",
+                    f"{path} has no effect yet: {feature.feature} comes later",
+                    str(chosen[path].origin),
+                )
+            )
+
+
 def _invalid(problems: list[Problem]) -> InvalidConfiguration:
-    first = problems[0]
+    """All mistakes in one error, those of a file in its order."""
+    found = sorted(problems, key=lambda problem: _place_order(problem.where))
+    details = [problem._asdict() for problem in found]
+    if len(found) == 1:
+        only = found[0]
+        return InvalidConfiguration(only.message, where=only.where, fix=only.hint, problems=details)
+    places = [each.where.partition(" (")[0] for each in found[:_SHOWN]]
+    width = max(map(len, places))
+    lines = [
+        f"  {place:<{width}}  {each.message}  ({each.hint})"
+        for place, each in zip(places, found, strict=False)
+    ]
+    if len(found) > _SHOWN:
+        lines.append(f"  and {len(found) - _SHOWN} more; --json lists them all")
     return InvalidConfiguration(
-        first.message,
-        where=first.where,
-        fix=first.hint,
-        problems=[problem._asdict() for problem in problems],
+        f"{len(found)} mistakes in the configuration:\n" + "\n".join(lines),
+        where=found[0].where,
+        fix="correct them; `holdfast config validate` looks again",
+        problems=details,
     )
+
+
+def _place_order(place: str) -> tuple[str, int]:
+    """What sorts `holdfast.yaml:10 (key)` behind `holdfast.yaml:9`."""
+    file, _, line = place.partition(" ")[0].rpartition(":")
+    return (file, int(line)) if line.isdigit() else (place, 0)

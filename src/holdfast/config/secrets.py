@@ -2,7 +2,8 @@
 
 A secret gives its text only to `reveal()`. Everything that shows values by accident (`str`, `repr`,
 formatting, `dataclasses.asdict`) gets `***`; everything that would carry it away (pickle, JSON) fails.
-`redact_url` is the one place that knows how to take secrets out of a text.
+`redact_url` is the one place that knows how to take secrets out of a text, `redact_whole` out of a URL
+that may be wrong.
 """
 
 from __future__ import annotations
@@ -20,6 +21,16 @@ _PARAMETER = re.compile(rf"(?i)\b({_SECRET_WORDS})=[^\s&;]+")
 def redact_url(text: str) -> str:
     """`text` with the passwords of all URLs and `password=…` parameters in it replaced by `***`."""
     return _PARAMETER.sub(rf"\1={HIDDEN}", _USERINFO.sub(rf"\1:{HIDDEN}@", text))
+
+
+def redact_whole(text: str) -> str:
+    """`text`, which is meant to be one URL, without its password, however malformed it is."""
+    userinfo, at, place = text.rpartition("@")
+    scheme, separator, rest = userinfo.partition("://")
+    user, colon, _ = (rest if separator else userinfo).partition(":")
+    if at and colon:
+        text = f"{scheme}{separator}{user}:{HIDDEN}@{place}" if separator else f"{user}:{HIDDEN}@{place}"
+    return redact_url(text)
 
 
 class Secret:
@@ -62,4 +73,4 @@ class SecretUrl(Secret):
     __slots__ = ()
 
     def __str__(self) -> str:
-        return redact_url(self._text)
+        return redact_whole(self._text)

@@ -18,17 +18,20 @@ from holdfast.config.known import (
     BARE,
     CONSUMED,
     ENVIRONMENT,
-    ENVIRONMENT_LATER,
     FIXED,
     IMPLIED_TYPE,
     RESERVED,
     Key,
+    flattened,
     look_up,
     nearest,
     nearest_name,
+    rule_of,
     snake,
 )
-from holdfast.config.schema import SETTINGS
+from holdfast.config.later import LISTS
+from holdfast.config.rules import LISTS as LIST_KINDS
+from holdfast.config.rules import SECRETS
 from holdfast.errors import InvalidArgument, InvalidConfiguration
 
 PREFIX = "HOLDFAST_"
@@ -51,12 +54,16 @@ class Origin(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """The text of one setting in one source. `base` is the folder of its relative paths."""
+    """The text of one setting in one source.
+
+    `unit` is the one of a bare integer, None where a unit has to be written; `base` the folder of relative
+    paths.
+    """
 
     path: str
     text: str
     origin: Origin
-    native: bool
+    unit: str | None
     base: Path
 
 
@@ -163,7 +170,7 @@ def read_variables(variables: Variables, findings: Findings, cwd: Path) -> Layer
         if key is None:
             _unknown_variable(short, origin, findings)
         elif text:
-            _accept(layer, key, Entry(key.path, text, origin, key.native, Path()), findings)
+            _accept(layer, key, Entry(key.path, text, origin, key.unit, Path()), findings)
     return layer
 
 
@@ -180,8 +187,8 @@ def read_bare(variables: Variables, findings: Findings, cwd: Path) -> Layer:
                     continue
                 text = _secret_file(text, path, origin, findings, cwd)
             # PGHOST and DATABASE_HOST may differ: the first named wins.
-            if path in SETTINGS and text and path not in layer:
-                layer[path] = Entry(path, text, origin, False, Path())
+            if text and path not in layer:
+                layer[path] = Entry(path, text, origin, "ms", Path())
     return layer
 
 
@@ -196,15 +203,13 @@ def _variable(short: str, text: str, origin: Origin, findings: Findings, cwd: Pa
 
 def _variable_key(short: str) -> Key | None:
     if short in ENVIRONMENT:
-        return look_up(ENVIRONMENT[short])._replace(native=False)
-    if short in ENVIRONMENT_LATER:
-        return Key(short.lower(), "later", True)
+        return look_up(ENVIRONMENT[short])._replace(unit="ms")
     key = look_up(short.lower().replace("__", ".")) if "__" in short else None
     return key if key and key.meaning != "unknown" else None
 
 
 def _holds_secret(path: str) -> bool:
-    return path in SETTINGS and SETTINGS[path].rule.kind in {"secret", "url"}
+    return look_up(path).meaning in {"setting", "later"} and rule_of(path).kind in SECRETS
 
 
 def _secret_file(text: str, path: str, origin: Origin, findings: Findings, cwd: Path) -> str:
@@ -220,12 +225,11 @@ def _secret_file(text: str, path: str, origin: Origin, findings: Findings, cwd: 
 
 
 def _unknown_variable(short: str, origin: Origin, findings: Findings) -> None:
-    if "__" in short:
-        path = short.lower().replace("__", ".")
-        meant = nearest(path)
-        name = PREFIX + meant.upper().replace(".", "__") if meant else None
+    if "__" in short or short in flattened():
+        path = flattened().get(short) or nearest(short.lower().replace("__", "."))
+        name = PREFIX + path.upper().replace(".", "__") if path else None
     else:
-        meant = nearest_name(short, [*ENVIRONMENT, *CONSUMED, *ENVIRONMENT_LATER])
+        meant = nearest_name(short, [*ENVIRONMENT, *CONSUMED])
         name = PREFIX + meant if meant else None
         if meant is None:  # a cluster sets HOLDFAST_PORT and others for a service of that name
             findings.notices.append(Notice("note", f"{PREFIX}{short} is not a setting", str(origin)))
@@ -236,12 +240,8 @@ def _unknown_variable(short: str, origin: Origin, findings: Findings) -> None:
 
 def _accept(layer: Layer, key: Key, entry: Entry, findings: Findings) -> None:
     """Sort one scalar into settings, fixed keys and keys of features to come."""
-    if key.meaning == "setting":
+    if key.meaning in {"setting", "later"}:
         findings.put(layer, entry)
-    elif key.meaning == "later":
-        findings.notices.append(
-            Notice("note", f"{key.path} has no effect yet: its feature comes later", str(entry.origin))
-        )
     elif key.meaning == "fixed":
         accepted, remedy = FIXED[key.path]
         if entry.text.lower() not in accepted:
@@ -250,6 +250,11 @@ def _accept(layer: Layer, key: Key, entry: Entry, findings: Findings) -> None:
         findings.problem(
             f"{key.path} is a group of settings and takes no value", entry, "set one of its keys"
         )
+
+
+def _numbered(node: yaml_lines.Sequence) -> yaml_lines.Mapping:
+    """A list of blocks as blocks under their numbers, so that every value in it has a path."""
+    return yaml_lines.Mapping({str(at): (item.line, item) for at, item in enumerate(node.items)}, node.line)
 
 
 class FileReader:
@@ -291,9 +296,13 @@ class FileReader:
             path = prefix + key
             if not prefix and key in {"profile", "profiles"}:
                 continue
-            if look_up(path).meaning != "group":
+            found = look_up(path)
+            if found.meaning != "group":
                 yield path, line, node
-            elif isinstance(node, yaml_lines.Mapping):
+                continue
+            if found.path in LISTS and isinstance(node, yaml_lines.Sequence):
+                node = _numbered(node)
+            if isinstance(node, yaml_lines.Mapping):
                 yield from self._leaves(node, f"{path}.")
             elif not isinstance(node, yaml_lines.Scalar) or node.text:
                 self._problem(
@@ -309,17 +318,17 @@ class FileReader:
             fix = f"did you mean {meant}?" if meant else "see `holdfast config show` for the names"
             self._problem(f"the key {spelled} is unknown", spelled, line, fix, meant)
             return
-        text = "" if key.meaning == "later" else self._value(node, key, spelled)
-        if text is None or (text == "" and key.meaning != "later"):
+        text = self._value(node, key, spelled)
+        if not text:
             return
         named = "" if spelled == key.path else spelled
         shown = ", ".join(part for part in (f"profile {profile}" if profile else "", named) if part)
         origin = Origin("profile" if profile else "file", shown, f"{self._name}:{line}")
-        _accept(layer, key, Entry(key.path, text, origin, key.native, self._base), self._findings)
+        _accept(layer, key, Entry(key.path, text, origin, key.unit, self._base), self._findings)
 
     def _value(self, node: yaml_lines.Node, key: Key, spelled: str) -> str | None:
         """The text of one setting; names may be a list."""
-        takes_list = key.path in SETTINGS and SETTINGS[key.path].rule.kind == "names"
+        takes_list = key.meaning in {"setting", "later"} and rule_of(key.path).kind in LIST_KINDS
         if not (takes_list and isinstance(node, yaml_lines.Sequence)):
             return self.text(node, spelled)
         texts = [self.text(item, spelled) for item in node.items]
