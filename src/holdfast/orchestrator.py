@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.config.schema import Config
 from holdfast.errors import NoApp
+from holdfast.events.files.copying import InMemoryEventLog
+from holdfast.events.files.kinds import FileSystemEventLog
 from holdfast.fleet import control
 from holdfast.fleet.control import unpaused
 from holdfast.fleet.ends import read_outcome, wait_for_end
@@ -23,7 +25,7 @@ from holdfast.records.executions import Execution
 from holdfast.records.workflows import StoredDefinition
 from holdfast.store import codec
 from holdfast.store.store import Store
-from holdfast.stores import build_store, config_for
+from holdfast.stores import build_store, config_for, follower_for, with_log
 from holdfast.workflows.driving import Outcome
 from holdfast.workflows.program import Program
 from holdfast.workflows.progress import Observer
@@ -36,8 +38,9 @@ class Orchestrator:
     """Runs workflows on a store, each part replaceable.
 
     `store` is a `Store`, a `Config` or a store URL; a store that was opened elsewhere stays open on `close`.
-    `executor` runs the bodies of YAML steps, by default in this process. `events` gets every happening of a
-    run as it happens; the log itself is in the store. Example::
+    `executor` runs the bodies of YAML steps, by default in this process. `events` is where the log is kept
+    besides the store, a `FileSystemEventLog` or an `InMemoryEventLog`, or a function that gets every
+    happening of a run as it happens. Example::
 
         async with Orchestrator("sqlite:///runs.db") as orchestrator:
             outcome = await orchestrator.run("build.yaml", {"target": "docs"})
@@ -47,7 +50,7 @@ class Orchestrator:
         self,
         store: Store | Config | str,
         executor: StepExecutor | None = None,
-        events: Observer | None = None,
+        events: Observer | FileSystemEventLog | InMemoryEventLog | None = None,
         *,
         lease: timedelta = timedelta(seconds=30),
         wait: timedelta | None = None,
@@ -58,12 +61,15 @@ class Orchestrator:
             self.store = store
         else:
             config = store if isinstance(store, Config) else config_for(store)
+            if isinstance(events, FileSystemEventLog):
+                config = with_log(config, events)
             self.store = build_store(config, create=migrate)
         self._migrate = migrate
         self._executor = executor
         self._lease = lease
         self._wait_s = None if wait is None else wait.total_seconds()
-        self._observer = events
+        self._follower = follower_for(self.store, events, is_built=not self._owns_store)
+        self._observer = events if callable(events) else None
         self._launcher: Launcher | None = None
         self._extra: dict[bytes, Program] = {}
 
@@ -88,6 +94,8 @@ class Orchestrator:
                 await self.store.close()
             raise
         self._launcher = launcher
+        if self._follower is not None:
+            await self._follower.start()
 
     async def close(self) -> None:
         """Hand back what runs, and close a store that this opened. Safe twice."""
@@ -96,6 +104,8 @@ class Orchestrator:
             return
         try:
             await launcher.close()
+            if self._follower is not None:
+                await self._follower.stop()
         finally:
             if self._owns_store:
                 await self.store.close()

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.errors import HoldfastError
-from holdfast.events.cursors import BEGINNING, decode_cursor, encode_cursor
+from holdfast.events.cursors import BEGINNING, decode_cursor
+from holdfast.events.eras import settle
 from holdfast.records.events import Event, EventType
 from holdfast.records.executions import Execution, ExecutionKey
 from holdfast.store import codec
 from holdfast.store.drivers.base import Row
+from holdfast.store.query import encode_position
 from holdfast.store.rows import lasting, moment
 from holdfast.store.store import Store
 
@@ -76,8 +78,9 @@ class EventLog:
 
     async def mark(self) -> str:
         """The cursor behind everything that is there now."""
+        await settle(self._store.driver)
         mark = (await self._store.driver.fetch("events.mark"))[0][0]
-        return encode_cursor([mark] if self._store.driver.dialect == "sqlite" else [mark, "", 0])
+        return encode_position([mark, "", 0] if self._store.driver.dialect == "postgresql" else [mark])
 
     async def verify(self, execution: Execution | None = None) -> list[Finding]:
         """What is wrong with one log, or with all: holes, lost or damaged values, ends that differ.
@@ -125,14 +128,14 @@ class EventLog:
 
     async def _rows(self, after: str, limit: int) -> list[Row]:
         driver, limit = self._store.driver, min(limit, PAGE_MAX)
-        if driver.dialect == "sqlite":
+        await settle(driver)
+        if driver.dialect != "postgresql":
             return await driver.fetch(
                 "events.follow", *decode_cursor(after, (int,)), limit, self._store.tenant
             )
         transaction, execution, seq = decode_cursor(after, (str, str, int))
-        return await driver.fetch(
-            "events.follow", transaction or "0", bytes.fromhex(execution), seq, limit, self._store.tenant
-        )
+        place = (transaction or "0", bytes.fromhex(execution), seq)
+        return await driver.fetch("events.follow", *place, limit, self._store.tenant)
 
     def _event(self, row: Row, key: ExecutionKey, id: str) -> Event:
         return Event(
@@ -149,9 +152,9 @@ class EventLog:
         )
 
     def _cursor(self, row: Row, key: bytes) -> str:
-        if self._store.driver.dialect == "sqlite":
-            return encode_cursor([row[10]])
-        return encode_cursor([row[10], bytes(key).hex(), row[0]])
+        if self._store.driver.dialect != "postgresql":
+            return encode_position([row[10]])
+        return encode_position([row[10], bytes(key).hex(), row[0]])
 
 
 def value_of(data: bytes | None, what: str) -> Any:

@@ -29,7 +29,8 @@ _STATUS = {
     EventType.CHILD_FAILED: StepStatus.FAILED,
     EventType.STEP_SKIPPED: StepStatus.SKIPPED,
 }
-_UNFINISHED = frozenset({StepStatus.RUNNING, StepStatus.RETRYING, StepStatus.WAITING})
+UNFINISHED = frozenset({StepStatus.RUNNING, StepStatus.RETRYING, StepStatus.WAITING})
+"""Where a step stands that will still change."""
 
 
 @dataclass(slots=True)
@@ -55,7 +56,7 @@ class _Draft:
             self.duration = spent if spent is not None else self.duration
         if kind is EventType.SIGNAL_RECEIVED:
             self.duration = at - self.started_at  # the length of its timer was what it could have waited
-        if self.status not in _UNFINISHED:
+        if self.status not in UNFINISHED:
             self.finished_at = at
         failed = kind in (EventType.ATTEMPT_FAILED, EventType.STEP_FAILED, EventType.CHILD_FAILED)
         if failed:

@@ -17,13 +17,17 @@ from typing import Any
 
 from holdfast.errors import InvalidArgument, VersionConflict
 from holdfast.events.cursors import BEGINNING, stream_arguments, stream_position
+from holdfast.events.eras import settle
 from holdfast.store import codec
+from holdfast.store.dialects import checked_text
 from holdfast.store.drivers.base import Row
 from holdfast.store.rows import moment
 from holdfast.store.store import Store
 
 APPEND_MAX = 1_000
 PAGE_MAX = 1_000
+NAME_BYTES_MAX = 255
+PATTERN_MAX = 1_000
 POLL_S = 0.5
 
 
@@ -58,12 +62,12 @@ class Streams:
         """Append events, all or none, in one transaction; returns the stream's new version.
 
         `events` are pairs of type and payload, 1 to 1,000. `expect_version` is the number of the last event
-        the caller knows, 0 for a new stream; `VersionConflict` (with both) when it is another.
+        the caller knows, 0 for a new stream; `VersionConflict` (with both) when it is another. Names and
+        types have 1 to 255 bytes (`InvalidArgument`) of what a text column takes (`InvalidData`).
         """
         if not 1 <= len(events) <= APPEND_MAX:
             raise InvalidArgument(f"{len(events)} events in one append; it takes 1 to {APPEND_MAX}")
-        if not stream or len(stream.encode()) > 255:
-            raise InvalidArgument(f"{stream[:40]!r} can not name a stream", fix="use 1 to 255 bytes")
+        _check_names(stream, [kind for kind, _ in events])
         encoded = [(kind, codec.encode(payload, what=f"{stream}.{kind}")) for kind, payload in events]
         tenant = self._store.tenant
         async with self._store.transaction() as transaction:
@@ -94,11 +98,13 @@ class Streams:
     ) -> list[StreamEvent]:
         """Events of all streams that match `pattern` (`*` stands for anything) behind a cursor."""
         dialect = self._store.driver.dialect
+        place = stream_arguments(dialect, after)
+        await settle(self._store.driver)
         rows = await self._store.driver.fetch(
             "streams.follow",
             self._store.tenant,
-            *stream_arguments(dialect, after),
-            _like(pattern),
+            *place,
+            _matching(dialect, pattern),
             min(limit, PAGE_MAX),
         )
         return [self._event(row) for row in rows]
@@ -125,6 +131,19 @@ class Streams:
         )
 
 
-def _like(pattern: str) -> str:
+def _check_names(stream: str, types: Sequence[str]) -> None:
+    for what, name in (("name a stream", stream), *(("be a type", each) for each in types)):
+        if not 1 <= len(checked_text(name, "a name").encode()) <= NAME_BYTES_MAX:
+            raise InvalidArgument(f"{name[:40]!r} can not {what}", fix=f"use 1 to {NAME_BYTES_MAX} bytes")
+
+
+def _matching(dialect: str, pattern: str) -> str:
+    """A pattern as `streams.follow` has it: for LIKE, and for GLOB on SQLite, whose LIKE is blind to case."""
+    if len(pattern) > PATTERN_MAX:
+        raise InvalidArgument(
+            f"a pattern of {len(pattern):,} characters is too long", fix=f"use at most {PATTERN_MAX:,}"
+        )
+    if dialect == "sqlite":
+        return pattern.replace("[", "[[]").replace("?", "[?]")
     escaped = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return escaped.replace("*", "%")
