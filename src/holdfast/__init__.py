@@ -15,9 +15,17 @@ if TYPE_CHECKING:
     from holdfast.errors import HoldfastError as HoldfastError
     from holdfast.errors import SignalTimeout as SignalTimeout
     from holdfast.errors import StepFailed as StepFailed
+    from holdfast.events.files.copying import InMemoryEventLog as InMemoryEventLog
+    from holdfast.events.files.kinds import FileSystemEventLog as FileSystemEventLog
     from holdfast.fleet.agents import Agent as Agent
     from holdfast.handles import Handle as Handle
     from holdfast.orchestrator import Orchestrator as Orchestrator
+    from holdfast.platform import Platform as Platform
+    from holdfast.platform import open as open
+    from holdfast.records.declare import Record as Record
+    from holdfast.records.declare import SoftRecord as SoftRecord
+    from holdfast.records.declare import field as field
+    from holdfast.records.declare import record as record
     from holdfast.store.store import Store as Store
     from holdfast.workflows.agent_tasks import agent_task as agent_task
     from holdfast.workflows.branches import gather as gather
@@ -38,13 +46,21 @@ _HOME = {
     "approval": "holdfast.workflows.waiting",
     "wait_signal": "holdfast.workflows.waiting",
     "App": "holdfast.app",
+    "FileSystemEventLog": "holdfast.events.files.kinds",
     "Handle": "holdfast.handles",
+    "InMemoryEventLog": "holdfast.events.files.copying",
     "ExecutionCancelled": "holdfast.errors",
     "ExecutionFailed": "holdfast.errors",
     "HoldfastError": "holdfast.errors",
     "Orchestrator": "holdfast.orchestrator",
     "StepFailed": "holdfast.errors",
+    "Platform": "holdfast.platform",
+    "Record": "holdfast.records.declare",
+    "SoftRecord": "holdfast.records.declare",
     "Store": "holdfast.store.store",
+    "field": "holdfast.records.declare",
+    "open": "holdfast.platform",
+    "record": "holdfast.records.declare",
     "deprecate_patch": "holdfast.workflows.patching",
     "gather": "holdfast.workflows.branches",
     "patched": "holdfast.workflows.patching",
@@ -60,16 +76,24 @@ __all__ = [
     "ApprovalExpired",
     "ExecutionCancelled",
     "ExecutionFailed",
+    "FileSystemEventLog",
     "Handle",
     "HoldfastError",
+    "InMemoryEventLog",
     "Orchestrator",
+    "Platform",
+    "Record",
     "SignalTimeout",
+    "SoftRecord",
     "StepFailed",
     "Store",
     "approval",
     "deprecate_patch",
+    "field",
     "gather",
+    "open",
     "patched",
+    "record",
     "scope",
     "sleep",
     "wait_signal",

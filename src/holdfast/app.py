@@ -295,18 +295,18 @@ class App:
         return load_program(definition)
 
     async def _find(self, name: str, version: str | None, asking: StoredDefinition | None) -> Program:
-        workflow = self.workflows.get(name) if version is None else self.versions.get((name, version))
-        if workflow is not None:
-            return program_of(workflow)
-        from holdfast.programs import find_program
+        from holdfast.programs import find_program, wanted_version
 
-        return await find_program(self.store, name, version, asking)
+        wanted = await wanted_version(self.store, name, version, asking)
+        workflow = self.workflows.get(name) if wanted is None else self.versions.get((name, wanted))
+        return program_of(workflow) if workflow else await find_program(self.store, name, version, asking)
 
 
 def _origin(options: StartOptions) -> Origin:
     return Origin(
         id=options.id, queue=options.queue or "default", class_=options.class_, priority=options.priority,
         delay=options.delay, limit_key=options.limit_key, dedupe_key=options.dedupe_key, tags=options.tags,
+        metadata=options.metadata, context=options.context,
     )  # fmt: skip
 
 

@@ -54,7 +54,7 @@ def yaml_program(definition: Definition, executor: StepExecutor | None = None) -
         from holdfast.workflows.interpreter import interpret
 
         given = codec.decode(input, what="input") if input else {}
-        return await interpret(definition, given, runtime, execute=runs.execute)
+        return await interpret(definition, given, runtime, execute=runs.execute, http=runtime.engine.http)
 
     return Program(
         definition=StoredDefinition(
@@ -204,6 +204,20 @@ def file_program(path: Path, executor: StepExecutor | None = None) -> Program:
     return yaml_program(load(path), executor)
 
 
+async def wanted_version(
+    store: Store, name: str, version: str | None, asking: StoredDefinition | None
+) -> str | None:
+    """The version that `asking` means by a name alone: the deployed one; None for the newest at hand.
+
+    Python code that calls a workflow means the one beside it, whatever is deployed.
+    """
+    if version is not None or (asking is not None and asking.kind == "python"):
+        return version
+    from holdfast.fleet.versions import deployed_version
+
+    return await deployed_version(store, name)
+
+
 async def find_program(
     store: Store,
     name: str,
@@ -213,20 +227,12 @@ async def find_program(
 ) -> Program:
     """The program that a `workflow` step means: a file, or a registered name and version.
 
-    Without a version it is the newest registered one, else the newest that ever ran under this name.
+    Without a version it is what a bare name means: see `fleet.versions.resolve`.
     """
     if name.endswith(YAML_SUFFIXES):
         return file_program(Path(name), executor)
     if asking is not None and asking.name == name and asking.version == (version or asking.version):
         return load_program(asking, executor)
-    versions = await store.workflow_versions(name)
-    chosen = next((known for known in versions if version in (None, known.version)), None)
-    stored = await store.get_definition(chosen.definition) if chosen else None
-    if stored is None and version is None:
-        stored = await store.newest_definition(name)
-    if stored is None:
-        what = f"version {version} of workflow {name}" if version else f"workflow {name}"
-        raise WorkflowNotFound(
-            f"{what} is not registered", where=name, fix="holdfast workflows register FILE.yaml"
-        )
-    return load_program(stored, executor)
+    from holdfast.fleet.versions import resolve
+
+    return load_program(await resolve(store, name, version), executor)

@@ -17,13 +17,15 @@ from typing import Any
 from holdfast.durations import Duration, parse_duration
 from holdfast.errors import HoldfastError, InvalidArgument, RetryLater, TaskTaken
 from holdfast.fleet import tasks
-from holdfast.records.tasks import AgentRecord, AgentStatus, Task
-from holdfast.store.rows import moment
+from holdfast.records.tasks import AgentStatus, Task
+from holdfast.store import codec
 from holdfast.store.store import Store
 from holdfast.workflows.failures import describe
 
 _RENEWALS_PER_LEASE = 3
-_BEAT_S = 15.0
+_BYTES_MAX = 255
+BEAT_S = 15.0
+"""How often an agent gives a sign of life."""
 
 
 class Agent:
@@ -43,12 +45,13 @@ class Agent:
         metadata: dict[str, Any] | None = None,
         poll: Duration = "2s",
     ) -> None:
-        if not capabilities:
-            raise InvalidArgument(f"agent {id} has no capability", fix="name what it can do")
+        check_facts(id, capabilities, role, type)
         self._store = store
         self.id = id
         self.capabilities = tuple(capabilities)
-        self._facts = (role, type, json.dumps(list(capabilities)), json.dumps(metadata or {}))
+        # As the repository spells lists: MariaDB compares the spelling.
+        listed = json.dumps(list(capabilities), ensure_ascii=False)
+        self._facts = (role, type, listed, codec.to_json(dict(metadata or {}), what="metadata"))
         self._poll_s = parse_duration(poll).total_seconds()
         self._beating: asyncio.Task[None] | None = None
         self._busy = 0
@@ -143,7 +146,7 @@ class Agent:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(_BEAT_S)
+            await asyncio.sleep(BEAT_S)
             with suppress(HoldfastError):
                 await self._say(AgentStatus.BUSY if self._busy else AgentStatus.IDLE)
 
@@ -151,18 +154,14 @@ class Agent:
         await self._store.driver.fetch("agents.beat", self._store.tenant, self.id, status)
 
 
-async def list_agents(store: Store) -> list[AgentRecord]:
-    """All agents of the tenant, by id."""
-    return [
-        AgentRecord(
-            id=row[0],
-            role=row[1],
-            type=row[2],
-            capabilities=tuple(json.loads(row[3])),
-            status=AgentStatus(row[4]),
-            metadata=json.loads(row[5]),
-            heartbeat_at=moment(row[6]),
-            created_at=moment(row[7]),
-        )
-        for row in await store.driver.fetch("agents.list", store.tenant)
-    ]
+def check_facts(id: str, capabilities: Sequence[str], role: str | None, type: str | None) -> None:
+    """Refuse what can not be said of an agent. Raises `InvalidArgument`."""
+    if isinstance(capabilities, str) or not capabilities:
+        raise InvalidArgument(f"agent {id[:60]!r} has no list of capabilities", fix="name what it can do")
+    texts = [("an id", id), *(("a capability", each) for each in capabilities)]
+    texts += [(what, text) for what, text in (("a role", role), ("a type", type)) if text is not None]
+    for what, text in texts:
+        if not (text.isprintable() and 1 <= len(text.encode()) <= _BYTES_MAX):
+            raise InvalidArgument(
+                f"{text[:60]!r} can not be {what}", fix=f"use 1 to {_BYTES_MAX} bytes of printable text"
+            )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -19,14 +19,13 @@ from holdfast.records.executions import ExecutionKey
 from holdfast.store import codec
 from holdfast.store.drivers.base import Isolation, Row, Transaction
 from holdfast.store.journal import Holding
-from holdfast.store.rows import moment
+from holdfast.store.rows import microseconds, moment
 from holdfast.store.store import Store
 from holdfast.workflows.forms import check_answer
 
 LISTED_MAX = 1_000
 COMMENT_CHARACTERS_MAX = 4_000
 BY_CHARACTERS_MAX = 255
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ApprovalStatus(StrEnum):
@@ -167,11 +166,6 @@ def _record(row: Row) -> ApprovalRecord:
     )
 
 
-async def withdraw_left(store: Store) -> None:
-    """Withdraw what executions that have ended still ask. For a sweep: each end does it for itself."""
-    await store.driver.fetch("approvals.withdraw_left")
-
-
 # The asking side.
 
 
@@ -185,7 +179,7 @@ async def ask(
     deadline: datetime | None,
 ) -> None:
     """See `Outside.ask_for_approval`. Raises `ApprovalIdTaken` when the id stands for another step."""
-    due_us = None if deadline is None else round((deadline - _EPOCH) / timedelta(microseconds=1))
+    due_us = None if deadline is None else microseconds(deadline)
     encoded = None if form is None else codec.encode(form, what="form")
 
     @store.transactional(isolation=Isolation.READ_COMMITTED)

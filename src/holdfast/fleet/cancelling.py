@@ -24,8 +24,6 @@ from holdfast.store.drivers.base import Isolation, Transaction
 from holdfast.store.rows import execution_of
 from holdfast.store.store import Store
 
-ORPHANS_MAX = 100
-
 
 async def post(
     store: Store, key: ExecutionKey, kind: str, name: str | None, payload: bytes | None, message: bytes
@@ -48,11 +46,13 @@ async def cancel(
     reason: str = "",
     deadline: timedelta | None = None,
     steal: bool = False,
+    orphaned: bool = False,
 ) -> bool:
     """Ask `execution` to stop. True: it is cancelled now; False: its owner was told and will end it.
 
     The owner lets running steps clean up, until `deadline` if there is one. With `steal` it is not asked: the
-    execution is taken from it and ended here. Raises `NotResumable` when it has ended already.
+    execution is taken from it and ended here. With `orphaned` nothing happens unless its parent has ended by
+    then, for that may have been retried meanwhile. Raises `NotResumable` when it has ended already.
     """
     why: dict[str, object] = {"reason": check_reason(reason) or "cancelled by request"}
     if deadline is not None:
@@ -60,6 +60,8 @@ async def cancel(
     payload = codec.encode(why, what="reason")
 
     async def act(transaction: Transaction, locked: Locked) -> bool:
+        if orphaned and not await transaction.fetch("signals.lock_ended", locked.parent):
+            return False
         if locked.status.is_final:
             if locked.status is ExecutionStatus.CANCELLED and execution.status is not locked.status:
                 return True  # by somebody else, a moment ago
@@ -97,22 +99,10 @@ async def _end(transaction: Transaction, locked: Locked, payload: bytes) -> None
 async def cancel_children(
     store: Store, registration: Registration, parent: ExecutionKey, *, reason: str = ""
 ) -> None:
-    """Cancel what an execution that was cancelled has left of children, and theirs; detached ones live."""
+    """Cancel what an execution that has ended has left of children, and theirs; detached ones live."""
     for row in await store.driver.fetch("control.unfinished_children", parent):
         with suppress(NotResumable):  # it has ended meanwhile
-            await cancel(store, registration, execution_of(row), reason=reason)
-
-
-async def cancel_orphans(store: Store, registration: Registration) -> int:
-    """Cancel children of ended parents that are still there; how many. For a sweep.
-
-    They are left when the process that ended the parent died before it saw to them.
-    """
-    rows = await store.driver.fetch("control.left_behind", ORPHANS_MAX)
-    for row in rows:
-        with suppress(NotResumable):
-            await cancel(store, registration, execution_of(row), reason="its parent has ended")
-    return len(rows)
+            await cancel(store, registration, execution_of(row), reason=reason, orphaned=True)
 
 
 async def withdraw(store: Store, key: ExecutionKey) -> None:

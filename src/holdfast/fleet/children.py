@@ -130,6 +130,8 @@ class ChildRuns:
             delay=call.delay,
             limit_key=call.limit_key,
             tags=call.tags,
+            metadata=call.metadata,
+            context=call.context,
             trigger="parent",
             parent=Parent(parent.holding.key, path, parent),
             detached=call.detach,

@@ -9,6 +9,7 @@ still sends is refused from that commit on.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -48,9 +49,16 @@ class Look:
     schema: int = 0
 
     @property
-    def is_full(self) -> bool:
-        """Whether there may be more lanes than were told."""
-        return len(self.lanes) == LANES_MAX
+    def goes_on_after(self) -> str:
+        """The tenant behind which the next look goes on; empty: it begins anew.
+
+        The lanes of each queue and class come by tenant, and one queue may have got less far than another.
+        The next look begins behind the one that got least far: to tell of a lane twice does no harm, but
+        one that is passed over waits.
+        """
+        if len(self.lanes) < LANES_MAX:
+            return ""
+        return min({(lane.queue, lane.class_): lane.tenant for lane in self.lanes}.values())
 
 
 async def peek(
@@ -61,6 +69,8 @@ async def peek(
     `after` is a tenant: only lanes behind it are told.
     """
     dialect = store.driver.dialect
+    # In another order every time, so that no queue is behind the end of every look.
+    queues = random.sample(queues, len(queues))
     look = Look()
     for kind, text, class_, tenant, number in await store.driver.fetch(
         "fleet.peek",

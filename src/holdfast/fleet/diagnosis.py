@@ -68,6 +68,8 @@ async def diagnose(store: Store, limits: Limits | None = None) -> list[Finding]:
     findings += await _left_behind(store, roster, limits)
     if store.driver.dialect == "postgresql":
         findings += await _postgresql(store, limits)
+    elif store.driver.dialect == "mysql":
+        findings += await _mysql(store)
     else:
         findings += await _sqlite(store)
     return findings
@@ -235,6 +237,19 @@ async def _partitions(store: Store) -> list[Finding]:
     return _or_well("partitions", findings, "partitions are made ahead, and no row fell beside them")
 
 
+async def _mysql(store: Store) -> list[Finding]:
+    """What a connection does not insist on; see `drivers.mysql_server` for what it does."""
+    rows = await store.driver.fetch("diagnosis.settings")
+    version, doublewrite = rows[0]
+    shown = f"MariaDB {version.partition('-')[0]}" if "MariaDB" in version else f"MySQL {version}"
+    findings = []
+    if str(doublewrite) in ("0", "OFF"):
+        message = "innodb_doublewrite is off: a power cut may damage the database"
+        fix = "set innodb_doublewrite = ON, unless the file system writes pages whole"
+        findings.append(_warning("database", message, fix))
+    return _or_well("database", findings, f"{shown}, every commit is on disk before it is acknowledged")
+
+
 async def _sqlite(store: Store) -> list[Finding]:
     rows = await store.driver.fetch("diagnosis.settings")
     version, mode = rows[0]
@@ -243,11 +258,12 @@ async def _sqlite(store: Store) -> list[Finding]:
         wanted = ".".join(map(str, SQLITE_AT_LEAST))
         message = f"SQLite {version} may damage a database that several processes write"
         findings.append(_problem("database", message, f"install apsw with SQLite {wanted} or newer"))
-    if mode == "memory":
+    is_recorded = getattr(store.driver, "is_recorded", False)
+    if mode == "memory" and not is_recorded:
         findings.append(
             _warning("database", "the store is in memory and ends with its process", "choose a file")
         )
-    elif mode != "wal":
+    elif mode not in ("wal", "memory"):
         message = f"the journal mode is {mode}, not wal"
         findings.append(_problem("database", message, "open the store once, as by `holdfast storage init`"))
     return _or_well("database", findings, f"SQLite {version}, journal mode {mode}")

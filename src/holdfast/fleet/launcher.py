@@ -26,7 +26,7 @@ from holdfast.records.workflows import StoredDefinition
 from holdfast.store.drivers.base import Answer, NewExecution
 from holdfast.store.journal import Entry, Holding
 from holdfast.store.rows import execution_of, moment
-from holdfast.store.store import Store
+from holdfast.store.store import Beside, Store
 from holdfast.workflows.driving import Outcome, Parent
 from holdfast.workflows.engine import Engine, ExecutionRuntime
 from holdfast.workflows.process_pool import ProcessPool
@@ -55,6 +55,7 @@ class Launcher:
         self.registration = Registration(store, lease=lease, program=program)
         self.runs = Runs(store, self.registration)
         self._processes: ProcessPool | None = None
+        self._beside: list[Beside] = []
         self.engine = Engine(
             store.journal,
             store.driver,
@@ -62,6 +63,7 @@ class Launcher:
             outside=OutsideRows(store),
             observer=observer,
             sleep_max_s=sleep_max_s,
+            http=store.options.http,
         )
         self.runs.engine = self.engine
         self._turns: WeakValueDictionary[ExecutionKey, asyncio.Lock] = WeakValueDictionary()
@@ -76,6 +78,9 @@ class Launcher:
         self.store.hints.listeners.append(self.runs.hasten)
         self._processes = process_pool()
         self._processes.hold()
+        self._beside = list(self.store.beside)
+        for each in self._beside:
+            await each.start()
 
     async def close(self) -> None:
         """Stop what runs, hand it back, and leave. Safe twice."""
@@ -87,6 +92,8 @@ class Launcher:
         if processes is not None:
             await processes.release()
         await self.registration.stop()
+        while self._beside:
+            await self._beside.pop().stop()
 
     def running(self, key: ExecutionKey) -> Running | None:
         """The run of an execution in this process, if it is here."""
@@ -139,7 +146,8 @@ class Launcher:
         """Start an execution here; None when its id exists."""
         await self._store_definition(program.definition)
         await self.runs.registered()
-        holding, entry = await self._entry(program, input, origin, key, id_, owner=self.registration.boot)
+        boot = self.registration.boot
+        holding, entry = await self._entry(program, input, origin, key, id_, owner=boot)
         parent = origin.parent
         waiter = self.store.journal.append(entry)
         try:
@@ -147,7 +155,7 @@ class Launcher:
         except asyncio.CancelledError:
             # It starts all the same, and what nobody runs must not stay owned: it runs, and is stopped.
             await asyncio.wait([waiter])
-            if waiter.exception() is None and waiter.result() is Answer.WRITTEN:
+            if waiter.exception() is None and waiter.result() is Answer.WRITTEN and self._is_ours(boot):
                 running = self.runs.launch(program, holding, History(), input, parent, resumed=False)
                 await asyncio.sleep(0)  # a task that never began could not hand back
                 running.task.cancel()
@@ -156,6 +164,10 @@ class Launcher:
         if answer is Answer.RECORDED:
             return None
         return self.runs.launch(program, holding, History(), input, parent, resumed=False)
+
+    def _is_ours(self, boot: BootId) -> bool:
+        """Whether what was started as `boot` is still this process's; else whoever looks next recovers it."""
+        return boot == self.registration.boot and not self.registration.lapsed
 
     async def _entry(
         self,
@@ -179,6 +191,7 @@ class Launcher:
             parent=parent.key if parent else None, parent_path=parent.path if parent else None,
             limit_key=origin.limit_key, dedupe_key=origin.dedupe_key, detached=origin.detached,
             tags=origin.tags, trigger_source=origin.trigger, started_by=origin.started_by,
+            metadata=origin.said("metadata"), context=origin.said("context"),
         )  # fmt: skip
         placed = await self.store.journal.place(holding, input)
         return holding, Entry(holding, EventType.EXECUTION_STARTED, payload=placed, create=new)

@@ -29,7 +29,14 @@ from datetime import timedelta
 from enum import Enum
 from pathlib import Path
 
-from holdfast.errors import HoldfastError, LeaseLost, NotResumable, OwnedElsewhere, UnsupportedStorage
+from holdfast.errors import (
+    HoldfastError,
+    LeaseLost,
+    NotResumable,
+    OwnedElsewhere,
+    StoreUnavailable,
+    UnsupportedStorage,
+)
 from holdfast.records.executions import BootId, Execution, ExecutionStatus
 from holdfast.store.drivers.base import Driver, Heartbeat, Transaction
 from holdfast.store.journal import Holding
@@ -77,7 +84,7 @@ class Registration:
                 lease if self._driver.dialect == "postgresql" else round(lease / timedelta(microseconds=1)),
             )  # fmt: skip
         except BaseException:
-            self._unlock()
+            self._unlock(has_left=True)
             raise
         if heartbeat is not None:
             self._stopping = threading.Event()
@@ -95,17 +102,20 @@ class Registration:
         thread, self._thread = self._thread, None
         if thread is not None:
             await asyncio.to_thread(thread.join)
+        has_left = False
         if self.boot:
-            with suppress(HoldfastError):  # the lease runs out by itself
+            with suppress(HoldfastError):  # then the file that nobody locks tells, or the lease runs out
                 await self._driver.fetch("workers.leave", self.boot)
                 await self._driver.fetch("fleet.forget", self.boot)
+                has_left = True
                 await self._driver.fetch("workers.forget_dead")
-        self._unlock()
+        self._unlock(has_left=has_left)
         self.boot = BootId(b"")
 
-    def _unlock(self) -> None:
+    def _unlock(self, *, has_left: bool) -> None:
         if self._lock is not None and self._folder is not None:
-            (self._folder / self.boot.hex()).unlink(missing_ok=True)
+            if has_left:
+                (self._folder / self.boot.hex()).unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = None
 
@@ -303,7 +313,11 @@ def _sweep(folder: Path) -> None:
 
 
 def _create_locked(path: Path) -> int:
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreUnavailable(f"the lock file can not be made: {error.strerror}", where=str(path)) from error
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    os.write(descriptor, f"{os.getpid()} {sys.argv[0]}\n".encode("utf-8", "replace"))
+    with suppress(OSError):  # the lock is what counts; this is for people
+        os.write(descriptor, f"{os.getpid()} {sys.argv[0]}\n".encode("utf-8", "replace"))
     return descriptor

@@ -19,7 +19,8 @@ from holdfast.fleet.starts import LOCAL_QUEUE
 from holdfast.records.executions import Execution, ExecutionKey
 from holdfast.records.queues import DeadLetter, QueueSettings, QueueState, Rate, Tally, settings_of
 from holdfast.store import codec
-from holdfast.store.query import bound_list
+from holdfast.store.filters import Condition, Query
+from holdfast.store.query import EXECUTION_COLUMNS, bound_list, parse_query
 from holdfast.store.rows import execution_of, moment
 from holdfast.store.store import Store
 
@@ -51,8 +52,9 @@ class Queues:
         """One queue; `QueueNotFound` when nothing is in it and nothing was said about it."""
         found = {state.settings.name: state for state in await self._states({name}, others=False)}
         known = {row[0] for row in await self._store.driver.fetch("queues.names", self._store.tenant)}
-        state = found[name]
-        if name not in known and not any(tally.count for tally in _tallies(state)) and not state.listeners:
+        state = found.get(name)  # None on MariaDB, which reads no name that is too long for one
+        nobody = state is None or not (any(each.count for each in _tallies(state)) or state.listeners)
+        if state is None or (nobody and name not in known):
             near = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]}?" if near else "see `holdfast queues list`"
             raise QueueNotFound(f"there is no queue {name!r}", where=name, fix=hint)
@@ -120,11 +122,13 @@ class Queues:
 
     async def failed(self, name: str, query: str = "") -> list[Execution]:
         """All dead letters of a queue that a query fits, oldest first."""
-        words = [query, "status:failed", f'queue:"{name}"']
+        asked = parse_query([query, "status:failed"])
+        column = next(each for each in EXECUTION_COLUMNS if each.name == "queue")
+        asked = Query((*asked.conditions, Condition(column, "=", name)))
         found: list[Execution] = []
         while True:
             before = found[-1].key if found else None
-            page = await self._store.list_executions(words, before=before, limit=_PAGE)
+            page = await self._store.list_executions(asked, before=before, limit=_PAGE)
             found += page
             if len(page) < _PAGE:
                 return found[::-1]

@@ -96,10 +96,10 @@ async def _again(store: Store, transaction: Transaction, locked: Locked, from_st
     paths = sorted(taken)
     named = bound_list(store.driver.dialect, paths)
     await transaction.fetch("control.forget_approvals", locked.key, named)
-    if from_step is not None:
-        # What is asked of an agent may be another thing now; otherwise it is the same again.
-        await transaction.fetch("control.forget_tasks", locked.key, named)
-    await transaction.fetch("control.reopen_tasks", locked.key, named)
+    # Tasks are named by the generation of their step: those of steps that run again are called off, the
+    # others are offered again by their steps.
+    await transaction.fetch("control.withdraw_tasks_at", locked.key, named)
+    await transaction.fetch("control.forget_answers", locked.key, named)
     value = {"paths": log.raised(paths), "renewed": sorted(renewed), "from": from_step}
     await write(transaction, locked, EventType.STEP_RESET, codec.encode(value, what="step.reset"))
     told = _told_ends(log, taken)

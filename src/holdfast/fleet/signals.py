@@ -4,7 +4,8 @@ Sender and waiter lock the name's mailbox first, so that one of them always sees
 comes early is kept, one that comes late finds the step that waits longest. It is matched once; from then on
 it lies in that execution's inbox until the step's result takes it. Does the execution end before, it goes on.
 
-A signal for one execution is kept under a name of its own, which no caller can spell.
+A signal for one execution is kept under a name of its own, which no caller can spell. It outlives a
+failure, for a retry may wait for it, and is dropped when the execution completes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from datetime import datetime
 from typing import Any
 
 from holdfast.errors import InvalidArgument, SignalUndeliverable
-from holdfast.fleet.approvals import withdraw_left
 from holdfast.fleet.ownership import hold
 from holdfast.fleet.starts import new_key
 from holdfast.records.executions import Execution, ExecutionKey
@@ -29,7 +29,6 @@ from holdfast.workflows.requests import check_signal_name
 
 MESSAGE_ID_BYTES_MAX = 255
 LISTED_MAX = 1_000
-_RETURNED_AT_ONCE = 100
 _SENT = "\x1d"  # a row that remembers that an id was used
 _ADDRESSED = "\x1e"  # a row that is for one execution
 
@@ -79,7 +78,7 @@ async def send(
     for the name within the last week does nothing. Raises `SignalUndeliverable` when `to` has ended.
     """
     check_signal_name(name)
-    if message_id is not None and not 1 <= len(message_id.encode()) <= MESSAGE_ID_BYTES_MAX:
+    if message_id is not None and not 1 <= len(_bytes_of(message_id)) <= MESSAGE_ID_BYTES_MAX:
         raise InvalidArgument("a message id is 1 to 255 bytes long", where=message_id[:60])
     encoded = codec.encode(payload, annotation, what=f"signal {name}")
     message, target = bytes(new_key()), None if to is None else to.key
@@ -103,19 +102,21 @@ async def send(
     return Sent(name=name, execution=execution.id if execution else None, path=found[1])
 
 
-async def return_unclaimed(store: Store, key: ExecutionKey | None = None) -> int:
-    """Send on the signals that ended executions (or the one of `key`) never took; how many.
+def _bytes_of(message_id: str) -> bytes:
+    try:
+        return message_id.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgument("a message id holds half of a surrogate pair", where="message_id") from None
 
-    Called after an end, and again and again for all: a process may die in between. Then it also withdraws
-    approvals that were left, and forgets old message ids.
+
+async def return_unclaimed(store: Store, key: ExecutionKey) -> int:
+    """Send on the signals that an ended execution never took; how many.
+
+    What was sent to it alone stays in its inbox for a retry, until it has completed: then it is dropped.
     """
     returned = 0
-    rows = await store.driver.fetch("signals.unclaimed", key, _RETURNED_AT_ONCE)
-    for execution, message, tenant, name in rows:
-        returned += await _return(store, ExecutionKey(execution), bytes(message), tenant, name)
-    if key is None:
-        await withdraw_left(store)
-        await store.driver.fetch("signals.forget_sent", store.tenant)
+    for message, tenant, name in await store.driver.fetch("signals.unclaimed", key):
+        returned += await _return(store, key, bytes(message), tenant, name)
     if returned:
         store.hints.message()
     return returned
@@ -132,11 +133,29 @@ async def _return(store: Store, key: ExecutionKey, message: bytes, tenant: str, 
         if not await transaction.fetch("signals.lock_ended", key):
             return False
         rows = await transaction.fetch("signals.take_back", key, message)
-        if rows and not addressed:  # what was for that execution alone is gone with it
+        if rows and not addressed:
             await _hand_over(transaction, tenant, plain, message, rows[0][0], None)
         return bool(rows)
 
     return await run()
+
+
+async def forget_sent(store: Store) -> None:
+    """Forget the ids of messages that were sent more than a week ago."""
+    await store.driver.fetch("signals.forget_sent", store.tenant)
+
+
+async def drop_addressed(store: Store, after: str, limit: int) -> tuple[str, int]:
+    """Drop what is kept for executions that have completed and will never wait for it.
+
+    Looks at `limit` names behind `after`; where to go on, which is "" after the last, and how many were
+    dropped.
+    """
+    rows = await store.driver.fetch("signals.addressed", store.tenant, after, limit)
+    dropped = 0
+    for name in (name for name, is_over in rows if is_over):
+        dropped += len(await store.driver.fetch("signals.drop_addressed", store.tenant, name))
+    return (rows[-1][0] if len(rows) == limit else ""), dropped
 
 
 async def _lock(transaction: Transaction, tenant: str, name: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import secrets
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, Literal
 
 from holdfast.errors import InvalidArgument
+from holdfast.records import keys
 from holdfast.records.executions import ExecutionKey
 from holdfast.store import codec
 from holdfast.workflows.driving import Outcome, Parent
@@ -19,16 +20,13 @@ LOCAL_QUEUE = "local"
 CLASSES = ("cpu", "io", "gpu")
 """What an execution mostly needs: workers say which classes they take."""
 _ID_BYTES_MAX = 255
+_SAID_BYTES_MAX = 65_536
 _PRIORITY_MAX = 32_767
 
 
 def new_key() -> ExecutionKey:
-    """A UUIDv7: 48 bits of milliseconds, 12 of their fraction, so that keys sort by age, then chance."""
-    milliseconds, rest_ns = divmod(time.time_ns(), 1_000_000)
-    head = (milliseconds << 16 | 0x7000 | rest_ns * 4096 // 1_000_000).to_bytes(8, "big")
-    tail = bytearray(secrets.token_bytes(8))
-    tail[0] = 0x80 | tail[0] & 0x3F
-    return ExecutionKey(head + bytes(tail))
+    """The key of a new execution: keys sort by age."""
+    return ExecutionKey(keys.new_key())
 
 
 def fingerprint(workflow: str, input: bytes) -> bytes:
@@ -63,6 +61,8 @@ class Origin:
     started_by: str | None = None
     parent: Parent | None = None
     detached: bool = False
+    metadata: Mapping[str, Any] | None = None
+    context: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Refuse here what some database would refuse later, in a batch with the writes of others."""
@@ -88,6 +88,24 @@ class Origin:
                     f"{text[:60]!r} can not be {'an id' if what == 'id' else f'a {what}'}",
                     fix=f"use 1 to {_ID_BYTES_MAX} bytes of printable text",
                 )
+        self.said("metadata")
+        self.said("context")
+
+    def said(self, what: Literal["metadata", "context"]) -> str:
+        """The caller's `metadata` or `context` as JSON. Raises `InvalidArgument`, `UnsupportedValue`."""
+        value = self.metadata if what == "metadata" else self.context
+        if value is None:
+            return "{}"
+        if not isinstance(value, Mapping):
+            raise InvalidArgument(
+                f"the {what} is a {type(value).__name__}, not an object", fix="pass names and values"
+            )
+        text = codec.to_json(dict(value), what=what)
+        if len(text.encode()) > _SAID_BYTES_MAX:
+            raise InvalidArgument(
+                f"the {what} is larger than {_SAID_BYTES_MAX:,} bytes", fix="make it a part of the input"
+            )
+        return text
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
-"""Tasks: steps that an agent carries out, wherever it runs.
+"""Tasks: what an agent carries out, wherever it runs.
 
 An execution offers a task and waits; an agent that has the capability claims it, renews a lease while it
 works, and completes it. The answer goes into the execution's inbox in the transaction that ends the task, so
-neither can be without the other. A claim raises the task's epoch: an agent that was thought lost and comes
-back finds its answer refused.
+neither can be without the other. In the same way tasks go on that waited for one which stands by itself. A
+claim raises the task's epoch: an agent that was thought lost and comes back finds its answer refused.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from datetime import timedelta
 from typing import Any
 
 from holdfast.errors import TaskNotFound, TaskTaken
+from holdfast.fleet.dependencies import follow_up
 from holdfast.fleet.ownership import hold
-from holdfast.records.executions import ExecutionKey
+from holdfast.records.executions import Execution, ExecutionKey
 from holdfast.records.tasks import Task, TaskStatus
 from holdfast.store import codec
-from holdfast.store.drivers.base import Row, Transaction
+from holdfast.store.drivers.base import Isolation, Row, Transaction
 from holdfast.store.journal import Holding
 from holdfast.store.rows import moment
 from holdfast.store.store import Store
@@ -29,12 +30,13 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 async def offer(store: Store, holding: Holding, path: str, id: str, spec: TaskSpec) -> None:
-    """Make the task of the step at `path`; making it again changes nothing.
+    """Make the task of the step at `path`; making it again changes nothing, unless it was called off.
 
     Fenced by the execution's epoch under its row's lock: raises `LeaseLost` when another owner has it.
     """
     payload = codec.encode(spec.payload, what=f"task {id}")
     async with store.transaction() as transaction:
+        await transaction.fetch("tasks.lock", holding.tenant, id)  # before the execution, as all do
         await hold(transaction, holding)
         made = await transaction.fetch(
             "tasks.offer",
@@ -74,6 +76,12 @@ async def get(store: Store, id: str) -> Task:
     if not rows:
         raise TaskNotFound(f"there is no task {id!r}", id=id)
     return _task(rows[0])
+
+
+async def agents_of(store: Store, execution: Execution) -> list[str]:
+    """The agents that have carried out steps of an execution, or do so now, by id."""
+    rows = await store.driver.fetch("tasks.agents_of", execution.tenant, execution.id, execution.key)
+    return [str(row[0]) for row in rows]
 
 
 async def renew(store: Store, task: Task) -> bool:
@@ -117,28 +125,36 @@ async def _give_up(
     store: Store, tenant: str, id: str, epoch: int, error: dict[str, Any], *, retry: bool
 ) -> bool:
     encoded = codec.encode(error, what=f"error of task {id}")
-    async with store.transaction() as transaction:
+    answer = codec.encode({"error": error}, what=f"error of task {id}")
+
+    @store.transactional(isolation=Isolation.READ_COMMITTED)
+    async def give_up(transaction: Transaction) -> bool:
         row = await _claimed_row(transaction, tenant, id, epoch)
-        _status, _epoch, attempts, max_attempts, execution, path = row
+        _status, _epoch, attempts, max_attempts, _execution, _path = row
         again = retry and attempts < max_attempts
         if again:
             await transaction.fetch("tasks.give_back", tenant, id, encoded)
         else:
             await transaction.fetch("tasks.end", tenant, id, TaskStatus.FAILED, None, encoded)
-            answer = codec.encode({"error": error}, what=f"error of task {id}")
-            await _post(transaction, execution, path, answer)
+            await tell(store, transaction, tenant, id, row, TaskStatus.FAILED, answer)
+        return again
+
+    again = await give_up()
     store.hints.message()
     return again
 
 
 async def _end(store: Store, task: Task, status: TaskStatus, answer: bytes, *, result: bytes) -> None:
-    async with store.transaction() as transaction:
+    @store.transactional(isolation=Isolation.READ_COMMITTED)
+    async def end(transaction: Transaction) -> None:
         rows = await transaction.fetch("tasks.lock", task.tenant, task.id)
         if rows and rows[0][0] == status and rows[0][1] == task.epoch:
             return  # ours, by an earlier try
         row = await _claimed_row(transaction, task.tenant, task.id, task.epoch)
         await transaction.fetch("tasks.end", task.tenant, task.id, status, result, None)
-        await _post(transaction, row[4], row[5], answer)
+        await tell(store, transaction, task.tenant, task.id, row, status, answer)
+
+    await end()
     store.hints.message()
 
 
@@ -152,9 +168,17 @@ async def _claimed_row(transaction: Transaction, tenant: str, id: str, epoch: in
     return rows[0]
 
 
-async def _post(transaction: Transaction, execution: bytes | None, path: str | None, answer: bytes) -> None:
-    """Wake the execution and leave the answer for its step; one that has ended hears nothing."""
+async def tell(
+    store: Store, transaction: Transaction, tenant: str, id: str, row: Row, status: TaskStatus, answer: bytes
+) -> None:
+    """Tell whoever waits for a task how it ended; `row` is the one that `tasks.lock` gave.
+
+    Its execution is woken and finds the answer for its step; one that has ended hears nothing. A task that
+    stands by itself may have others that wait for it.
+    """
+    execution, path = row[4], row[5]
     if execution is None:
+        await follow_up(store, transaction, tenant, [id], status)
         return
     key = ExecutionKey(bytes(execution))
     if await transaction.fetch("executions.wake", key):

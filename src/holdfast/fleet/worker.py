@@ -17,31 +17,29 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from holdfast.errors import (
     DamagedData,
-    DefinitionChanged,
     HoldfastError,
     RetryLater,
     SchemaTooNew,
-    WorkflowNotFound,
 )
 from holdfast.fleet import sweeps, tasks
-from holdfast.fleet.cancelling import cancel_orphans
+from holdfast.fleet.at_hand import CodeAtHand
 from holdfast.fleet.claims import BY_AGE_EVERY, Claimed, Lane, Look, claim_lane, peek, put_back, read_claimed
 from holdfast.fleet.launcher import Launcher
+from holdfast.fleet.leaving import Rounds
 from holdfast.fleet.limits import claim_limited, promote, repair, scopes_of, settings
 from holdfast.fleet.service import Code, WorkerOptions, WorkerReport
-from holdfast.fleet.signals import return_unclaimed
 from holdfast.fleet.taking import MAX_RECOVERIES, dead_letter
 from holdfast.records.executions import BootId, ExecutionKey, ExecutionStatus
 from holdfast.records.queues import QueueSettings
+from holdfast.store.backoff import Backoff
 from holdfast.store.drivers.base import Row
 from holdfast.workflows.driving import Outcome, Parent
-from holdfast.workflows.program import Program
 
 WAITS_HERE_S = 1.0
 """A worker sits through rests this short; anything longer is suspended and costs no worker."""
@@ -50,9 +48,10 @@ DAMAGED = "damaged"
 _LANES_FRESH_S = 0.25
 _UPKEEP_S = 30.0
 _REST_S = 0.005
-_AFTER_ERROR_S = (0.1, 5.0)
+_COHORTS = 3
+"""One part of what runs begins, one ends, and one is being claimed."""
+_AFTER_ERROR = Backoff(first_s=0.1, most_s=5.0)
 _SUSPICIOUS_S = 30.0
-_VERSIONS_MAX = 100
 _IN_VAIN_S = (0.01, 0.5)
 
 
@@ -73,12 +72,9 @@ class Worker:
         self._launcher = launcher
         self._store = launcher.store
         self._options = options
-        self._code = code
+        self._code = CodeAtHand(launcher.store, code)
         self._tell = tell or (lambda line: None)
         launcher.serves_queues = True
-        self._offers = [f"version:{hash.hex()}" for hash in code.hashes()]
-        self._programs: dict[bytes, Program] = {}
-        self._refused: dict[bytes, str] = {}
         self._lanes: list[Lane] = []
         self._limited: dict[str, QueueSettings] = {}
         self._looked_at = 0.0
@@ -87,6 +83,7 @@ class Worker:
         self._turn: Counter[Lane] = Counter()
         self._recovery = sweeps.Recovery(self._store, launcher.registration.folder)
         self._strays = sweeps.Strays(self._store)
+        self._rounds = Rounds(self._store, launcher.registration)
         self._suspicious_until = 0.0
         self._kept_up_at = -_UPKEEP_S  # the first round does what is done rarely
         self._known_schema = 0
@@ -114,7 +111,7 @@ class Worker:
     async def run(self) -> WorkerReport:
         """Serve until drained. Errors of the store are waited out, with rests that grow."""
         hints = asyncio.get_running_loop().create_task(self._hear())
-        pause_s = _AFTER_ERROR_S[0]
+        failures = 0
         try:
             while not self._draining.is_set():
                 try:
@@ -126,10 +123,10 @@ class Worker:
                 except RetryLater:
                     # What was claimed may be ours without our knowing: the reply was lost.
                     self._suspicious_until = time.monotonic() + _SUSPICIOUS_S
-                    await self._rest(random.uniform(0, pause_s))
-                    pause_s = min(2 * pause_s, _AFTER_ERROR_S[1])
+                    failures += 1
+                    await self._rest(_AFTER_ERROR.rest_s(failures))
                     continue
-                pause_s = _AFTER_ERROR_S[0]
+                failures = 0
                 if took:
                     self._in_vain = 0
                 else:
@@ -172,11 +169,15 @@ class Worker:
         return bool(rows)
 
     async def _free_places(self) -> int:
-        """Places for more. With few free, a moment is given for more to become so: a claim costs the same."""
+        """How many to claim. With few free, a moment is given for more to become so: a claim costs the same.
+
+        Never all at once: what is claimed together ends together when it is short, and then this process and
+        the database would wait for each other in turn.
+        """
         concurrency = self._options.concurrency
         if self._running and concurrency - len(self._running) < concurrency // 4:
             await asyncio.sleep(_REST_S)
-        return concurrency - len(self._running)
+        return min(concurrency - len(self._running), -(-concurrency // _COHORTS))
 
     async def _look(self) -> None:
         """One statement; more only when it tells of something to sweep."""
@@ -185,7 +186,7 @@ class Worker:
             look = await self._peek()
         self._limited = await settings(self._store) if look.limited else {}
         self._lanes = look.lanes
-        self._after_tenant = look.lanes[-1].tenant if look.is_full else ""
+        self._after_tenant = look.goes_on_after
         self._looked_at = time.monotonic()
         due_in_s = look.due_in_s
         self._next_due = float("inf") if due_in_s is None else self._looked_at + max(due_in_s, 0.0)
@@ -193,7 +194,7 @@ class Worker:
     async def _peek(self) -> Look:
         options = self._options
         return await peek(
-            self._store, options.queues, options.classes, self._offers, after=self._after_tenant
+            self._store, options.queues, options.classes, self._code.marks, after=self._after_tenant
         )
 
     async def _sweep(self, look: Look) -> int:
@@ -211,10 +212,9 @@ class Worker:
             self._kept_up_at = now
             woken += await self._recovery.run(await sweeps.orphans(self._store))
             woken += await repair(self._store)
-            await return_unclaimed(self._store)
+            await self._rounds.look()
             await tasks.return_lapsed(self._store)
-            woken += await sweeps.unblock(self._store, await self._found_again())
-            await cancel_orphans(self._store, self._launcher.registration)
+            woken += await sweeps.unblock(self._store, await self._code.found_again())
             self._suspicious_until = now + _SUSPICIOUS_S / 10
         if now < self._suspicious_until:
             woken += await self._strays.put_back(self._launcher.registration.boot, self._launcher.runs.keys())
@@ -244,7 +244,7 @@ class Worker:
 
     async def _take(self, lane: Lane, limit: int) -> list[Row]:
         boot = self._launcher.registration.boot
-        refused = list(self._refused)
+        refused = list(self._code.missing)
         self._usual = lane
         self._turn[lane] += 1
         by_age = self._turn[lane] % BY_AGE_EVERY == 0
@@ -267,14 +267,19 @@ class Worker:
         if self._launcher.registration.lapsed or self._launcher.registration.boot != boot:
             return
         for claimed in found:
+            if self._draining.is_set():  # it was asked to leave while the claim was under way
+                await put_back(self._store, boot, claimed.holding)
+                continue
             self.report.claimed += 1
-            program = await self._program(claimed)
-            if program is None:
+            program = await self._code.program(claimed)
+            if isinstance(program, HoldfastError):
+                await self._refuse(claimed, program)
                 continue
             if claimed.recoveries > MAX_RECOVERIES:
                 parent = Parent(claimed.parent, claimed.parent_path or "") if claimed.parent else None
-                await dead_letter(self._store, claimed.holding, claimed.recoveries, parent)
+                error = await dead_letter(self._store, claimed.holding, claimed.recoveries, parent)
                 self.report.failed += 1
+                self._tell(_failure(claimed, {"type": type(error).__name__}))
                 continue
             try:
                 self._launcher.go_on(claimed, program, functools.partial(self._ended, claimed))
@@ -283,47 +288,19 @@ class Worker:
                 continue
             self._running.add(claimed.holding.key)
 
-    async def _program(self, claimed: Claimed) -> Program | None:
-        """The code of an execution; without it the execution is put aside until a worker offers it."""
-        known = self._programs.get(claimed.definition)
-        if known is not None:
-            return known
-        definition = await self._store.get_definition(claimed.definition, tenant=claimed.holding.tenant)
-        try:
-            if definition is None:
-                raise WorkflowNotFound(f"the definition of execution {claimed.holding.id} is not stored")
-            program = self._code.load(definition)
-        except (WorkflowNotFound, DefinitionChanged) as error:
-            await self._refuse(claimed, error)
-            return None
-        self._programs[claimed.definition] = program
-        return program
-
-    async def _found_again(self) -> list[str]:
-        """Versions that are waited for and that this worker has after all."""
-        found = []
-        for mark, tenant in await self._store.driver.fetch("fleet.missing_versions", _VERSIONS_MAX):
-            hash_ = bytes.fromhex(mark.removeprefix("version:"))
-            definition = await self._store.get_definition(hash_, tenant=tenant)
-            if definition is not None and self._code.has(definition):
-                self._refused.pop(hash_, None)
-                found.append(mark)
-        return found
-
     async def _set_aside(self, claimed: Claimed, error: DamagedData) -> None:
         """An execution whose log can not be read waits for a person; the others go on."""
         self._tell(f"execution {claimed.holding.id} is damaged and set aside: {error.cause}")
         await put_back(self._store, self._launcher.registration.boot, claimed.holding, DAMAGED)
 
     async def _refuse(self, claimed: Claimed, error: HoldfastError) -> None:
-        name = f"{claimed.workflow} version {claimed.version}"
-        if claimed.definition not in self._refused:
-            self._refused[claimed.definition] = name
+        """Put an execution aside until a worker comes that has its code."""
+        mark, name = self._code.lacks(claimed)
+        if name is not None:
             self.report.refused.append(name)
             self._tell(f"no code for {name}: {error.cause}")
             await self._describe("active")
-        boot = self._launcher.registration.boot
-        await put_back(self._store, boot, claimed.holding, f"version:{claimed.definition.hex()}")
+        await put_back(self._store, self._launcher.registration.boot, claimed.holding, mark)
 
     def _ended(self, claimed: Claimed, task: asyncio.Task[Outcome]) -> None:
         self._running.discard(claimed.holding.key)
@@ -340,6 +317,7 @@ class Worker:
             self.report.completed += 1
         elif status is ExecutionStatus.FAILED:
             self.report.failed += 1
+            self._tell(_failure(claimed, task.result().error or {}))
         elif status is ExecutionStatus.CANCELLED:
             self.report.cancelled += 1
         else:
@@ -405,7 +383,16 @@ class Worker:
             "classes": options.classes,
             "concurrency": options.concurrency,
             "state": state,
-            "offers": [offer.removeprefix("version:") for offer in self._offers],
-            "refused": sorted(self._refused.values()),
+            "offers": [offer.removeprefix("version:") for offer in self._code.marks],
+            "refused": sorted(self._code.missing.values()),
         }
         await self._store.driver.fetch("fleet.describe", boot, json.dumps(details))
+
+
+def _failure(claimed: Claimed, error: Mapping[str, Any]) -> str:
+    """One line for the log. The error's own text may hold anything, and stays in the store."""
+    step = error.get("step")
+    place = f" at {step}" if step else ""
+    id_ = claimed.holding.id
+    kind = error.get("type", "unknown")
+    return f"{claimed.workflow} {id_} failed{place} ({kind}); see: holdfast executions show {id_}"

@@ -82,7 +82,7 @@ async def perform_task(
     if outside is None:
         raise InvalidArgument(f"step {path!r} asks for an agent, but this engine has no store for tasks")
     generation = runtime.history.generations.get(path, 0)
-    id_ = f"{runtime.execution_id}:{path}" + (f"#{generation}" if generation else "")
+    id_ = f"{runtime.execution_id}:{path}" + (f"~{generation}" if generation else "")  # `#` counts calls
     awaited = Awaited(
         reason=Reason("agent", spec.capability),
         prepare=lambda: outside.offer_task(holding, path, id_, spec),

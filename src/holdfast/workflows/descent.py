@@ -7,6 +7,7 @@ its end leaves a message in the parent's inbox, so nobody polls.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -39,6 +40,8 @@ class ChildCall:
     limit_key: str | None = None
     dedupe_key: str | None = None
     tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] | None = None
+    context: Mapping[str, Any] | None = None
     detach: bool = False
 
 

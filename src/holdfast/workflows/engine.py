@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
+from holdfast.config.schema import Http
 from holdfast.errors import Conflict, HoldfastError, UnsupportedValue
 from holdfast.records.events import EventType
 from holdfast.store import codec
@@ -51,6 +52,7 @@ class Engine:
         observer: Observer | None = None,
         chance: Callable[[], float] = random.random,
         sleep_max_s: float | None = None,
+        http: Http | None = None,
     ) -> None:
         self.journal = journal
         self.reader = reader
@@ -59,6 +61,7 @@ class Engine:
         self.observer = observer
         self.chance = chance
         self.sleep_max_s = sleep_max_s
+        self.http = http
         self._young: dict[int, tuple[int, ExecutionRuntime, str, int, int | None]] = {}
         self._begun = 0
         self._watch: asyncio.TimerHandle | None = None
@@ -232,7 +235,9 @@ class ExecutionRuntime:
     ) -> None:
         """Record a failed attempt; return after the rest before the next one, or raise `StepFailed`."""
         described = describe(error)
-        again = not isinstance(error, UnsupportedValue) and retry.retries(error_type(error), attempt)
+        again = not isinstance(error, UnsupportedValue) and retry.retries(
+            error_type(error), attempt, final=getattr(error, "is_final", False)
+        )
         placed = await self.engine.journal.place(self.holding, codec.encode(described, what=path))
         await self.write(
             EventType.ATTEMPT_FAILED if again else EventType.STEP_FAILED,
@@ -249,7 +254,8 @@ class ExecutionRuntime:
             self.run += 1
             self.tell(Happening.STEP_FAILED, path, attempt, spent_us, described)
             raise failed(path, described) from error
-        rest_s = retry.delay(attempt, self.engine.chance).total_seconds()
+        asked = getattr(error, "retry_after", timedelta(0))
+        rest_s = retry.delay(attempt, self.engine.chance, at_least=asked).total_seconds()
         self.tell(Happening.ATTEMPT_FAILED, path, attempt, spent_us, described, until=rest_s)
         await self.parking.rest(rest_s)
 

@@ -13,7 +13,7 @@ import copy
 import functools
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -135,6 +135,8 @@ class StartOptions:
     dedupe_key: str | None = None
     tags: tuple[str, ...] = ()
     on_parent_end: Literal["cancel", "detach"] = "cancel"
+    metadata: Mapping[str, Any] | None = None
+    context: Mapping[str, Any] | None = None
 
 
 class Handle(Protocol[R_co]):
@@ -213,13 +215,16 @@ class Workflow(Generic[P, R]):
         dedupe_key: str | None = None,
         tags: tuple[str, ...] | list[str] = (),
         on_parent_end: Literal["cancel", "detach"] = "cancel",
+        metadata: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
     ) -> Workflow[P, R]:
         """The same workflow with options for the execution it starts; the same id is the same execution.
 
         For workers: `queue` and `class_` say which of them, a higher `priority` goes first, `delay` is the
         least time before it begins. `limit_key` is what the queue's limit per key counts by. While an
         execution with the same `dedupe_key` has not ended in the queue, that one is meant. A child with
-        `on_parent_end="detach"` goes on when the workflow that started it ends. Example::
+        `on_parent_end="detach"` goes on when the workflow that started it ends. `metadata` and `context` are
+        what the caller wants to find with the execution, as JSON objects of 64 KiB at most. Example::
 
             await report.options(queue="slow", limit_key=customer).enqueue(customer)
         """
@@ -228,6 +233,7 @@ class Workflow(Generic[P, R]):
             id=id, queue=queue, class_=class_, priority=priority,
             delay=None if delay is None else parse_duration(delay),
             limit_key=limit_key, dedupe_key=dedupe_key, tags=tuple(tags), on_parent_end=on_parent_end,
+            metadata=metadata, context=context,
         )  # fmt: skip
         return other
 
@@ -289,6 +295,8 @@ class Workflow(Generic[P, R]):
             delay=options.delay,
             limit_key=options.limit_key,
             tags=options.tags,
+            metadata=options.metadata,
+            context=options.context,
             detach=options.on_parent_end == "detach",
         )
 

@@ -24,6 +24,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, 
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from holdfast.config.schema import Http
 from holdfast.errors import BodyFailed, StepFailed
 from holdfast.workflows.definition import Definition, StepDefinition
 from holdfast.workflows.expressions import json_text
@@ -56,6 +57,7 @@ async def interpret(
     *,
     parallel: int = PARALLEL_BODIES,
     execute: Execute = _here,
+    http: Http | None = None,
 ) -> Any:
     """Run `definition` to its end and return its rendered `outputs`, null when it declares none.
 
@@ -67,7 +69,7 @@ async def interpret(
     definition.prepare()
     scope = {"inputs": inputs, "env": {}, "steps": {}, "execution": {"id": runtime.execution_id}}
     scope["env"] = render_value(definition.env, scope)
-    run = _Run(definition, runtime, scope, parallel, execute)
+    run = _Run(definition, runtime, scope, parallel, execute, http or Http())
     await run.steps()
     return render_value(definition.outputs, scope)
 
@@ -94,12 +96,14 @@ class _Run:
         scope: dict[str, Any],
         parallel: int,
         execute: Execute,
+        http: Http,
     ) -> None:
         self._definition = definition
         self._runtime = runtime
         self._scope = scope
         self._slots = asyncio.Semaphore(parallel)
         self._execute = execute
+        self._http = http
         self._by_id = {step.id: step for step in definition.steps}
         self._tasks: dict[asyncio.Task[_Ended], StepDefinition] = {}
         self._finished: asyncio.Queue[asyncio.Task[_Ended]] = asyncio.Queue()
@@ -244,6 +248,8 @@ class _Run:
                 arguments=arguments,
                 env=env,
                 folder=self._definition.folder,
+                timeout=step.timeout,
+                http=self._http,
             )
 
         if isinstance(kind, RuntimeKind):

@@ -61,12 +61,19 @@ class RetryPolicy:
             "list names of error types, such as ['timeout', 'exit', 'ConnectionError']",
         )
 
-    def delay(self, attempt: int, random: Callable[[], float]) -> timedelta:
+    def delay(
+        self, attempt: int, random: Callable[[], float], at_least: timedelta = timedelta(0)
+    ) -> timedelta:
         """The rest between `attempt` (counted from 1) and the next one.
+
+        `at_least` is what the other side asked for; it is granted up to `max_backoff`.
 
         `random` returns a number in [0, 1), as `random.random` does; it is not called without jitter.
         Any attempt number is fine: growth beyond the range of a float counts as `max_backoff`.
         """
+        return max(self._own_delay(attempt, random), min(at_least, self.max_backoff))
+
+    def _own_delay(self, attempt: int, random: Callable[[], float]) -> timedelta:
         if not self.backoff:
             return timedelta(0)
         exponent = float(min(max(0, attempt - 1), _EXPONENT_MAX))
@@ -78,9 +85,12 @@ class RetryPolicy:
         ceiling = self.max_backoff if capped else timedelta(seconds=grown_s)
         return ceiling * random() if self.jitter else ceiling
 
-    def retries(self, error_type: str, attempt: int) -> bool:
-        """Whether a failure of `error_type` in `attempt` (counted from 1) is followed by another attempt."""
-        return attempt < self.max_attempts and (not self.on or error_type in self.on)
+    def retries(self, error_type: str, attempt: int, *, final: bool = False) -> bool:
+        """Whether a failure of `error_type` in `attempt` (counted from 1) is followed by another attempt.
+
+        One that is `final`, because the same would happen again, is so only when `on` names it.
+        """
+        return attempt < self.max_attempts and (error_type in self.on if self.on else not final)
 
 
 def _is_int(value: object) -> bool:

@@ -12,6 +12,10 @@ from holdfast.errors import InvalidArgument, InvalidInput
 from holdfast.store import codec
 
 _PLAIN = (int, str, float, bool, type(None), Any)
+_JSON_TYPES = {
+    int: "integer", str: "string", float: "number", bool: "boolean", type(None): "null", list: "array",
+    dict: "object",
+}  # fmt: skip
 
 
 class Signature:
@@ -124,6 +128,13 @@ class Signature:
         """Whether every value has just the type of its parameter: decoding again would change nothing."""
         hints = self._hints
         return all((hint := hints.get(name, Any)) is Any or type(given[name]) is hint for name in given)
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The parameters as a JSON Schema; what has no plain type may be anything."""
+        kinds = ((name, _JSON_TYPES.get(self._hint(name))) for name in self._names)
+        properties = {name: {"type": kind} if kind else {} for name, kind in kinds}
+        return {"type": "object", "properties": properties, "required": list(self._required)}
 
     @property
     def parameters(self) -> list[tuple[str, Any]]:

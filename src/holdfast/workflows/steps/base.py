@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from holdfast.config.schema import Http
 from holdfast.workflows.problems import DocumentPath, Report
 from holdfast.workflows.runtime import Runtime
 
@@ -25,7 +27,8 @@ class StepContext:
     """One attempt of one step, everything rendered.
 
     `folder` is where the definition's file stood: relative paths start there. `idempotency_key` is the same
-    for every attempt of this step of this execution, on every machine.
+    for every attempt of this step of this execution, on every machine. `timeout` is the step's own, which
+    bounds the attempt already; `http` is what the operator lets requests do.
     """
 
     execution_id: str
@@ -36,6 +39,8 @@ class StepContext:
     arguments: Mapping[str, Any]
     env: Mapping[str, str]
     folder: Path
+    timeout: timedelta | None = None
+    http: Http = field(default_factory=Http)
 
     @property
     def idempotency_key(self) -> str:

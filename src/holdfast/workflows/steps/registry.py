@@ -13,7 +13,7 @@ from holdfast.errors import InvalidConfiguration
 from holdfast.workflows.steps.base import BodyKind, RuntimeKind, StepKind
 
 GROUP = "holdfast.steps"
-BUILT_IN = ("agent", "shell", "python", "sleep", "wait", "approval", "workflow")
+BUILT_IN = ("agent", "shell", "python", "http", "sleep", "wait", "approval", "workflow")
 
 
 @cache
@@ -69,6 +69,10 @@ def _built_in(name: str) -> StepKind:
         from holdfast.workflows.steps.python import PythonKind
 
         return PythonKind()
+    if name == "http":
+        from holdfast.workflows.steps.http import HttpKind
+
+        return HttpKind()
     if name == "sleep":
         from holdfast.workflows.steps.sleep import SleepKind
 

@@ -1,0 +1,1 @@
+"""Schedules at work: the loop that fires them, and the duties of Holdfast's own."""
