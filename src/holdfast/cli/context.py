@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from holdfast.config.loader import LoadedConfig
 
 
+SERVICES = frozenset({"worker", "scheduler", "serve"})
+"""Commands whose stderr is a log that somebody else collects, unless it is a terminal."""
+
+
 @dataclass(slots=True)
 class Invocation:
     """The surroundings of one command."""
@@ -33,6 +37,7 @@ class Invocation:
     flags: GlobalFlags = field(default_factory=GlobalFlags)
     command: str = ""  # the words of the command, once they are parsed
     storage_origin: str = ""  # where the place of the store comes from, once the configuration is read
+    logs_json: bool = False  # whether lines of the log are for machines, once the configuration is read
 
     def load_config(
         self, *, settings: Mapping[str, str] | None = None, file: str | None = None, inspect: bool = False
@@ -60,9 +65,23 @@ class Invocation:
         places = (loaded.origins[path] for path in ("storage.url", *IDENTITY))
         said = (str(place) for place in places if place.source not in {"derived", "default"})
         self.storage_origin = next(said, "the defaults")
+        if not inspect:
+            self._begin_log(loaded)
         for warning in () if inspect else loaded.warnings:
-            self.say(f"warning: {warning.message} ({warning.where})")
+            self.tell("warning", f"{warning.message} ({warning.where})")
         return loaded
+
+    def _begin_log(self, loaded: LoadedConfig) -> None:
+        """A command tells what it does itself; of the log it shows warnings, unless more is asked for."""
+        from holdfast.cli import log_lines
+
+        settings, command = loaded.config.logging, self.command.partition(" ")[0]
+        asked = self.flags.verbose or loaded.origins["logging.level"].source != "default"
+        self.logs_json = settings.format == "json" or (
+            command in SERVICES and log_lines.is_json(settings, self.stderr)
+        )
+        least = "debug" if self.flags.verbose > 1 else settings.level if asked else "warning"
+        log_lines.set_up(self.stderr, least, as_json=self.logs_json)
 
     @property
     def output(self) -> Output:
@@ -77,6 +96,17 @@ class Invocation:
         from holdfast.durations import parse_duration
 
         return None if self.flags.timeout is None else parse_duration(self.flags.timeout)
+
+    def tell(self, level: str, text: str) -> None:
+        """A line of the log, on stderr; none with --quiet."""
+        from datetime import UTC, datetime
+
+        from holdfast.cli.log_lines import line
+
+        if self.logs_json:
+            self.say(line(level, text, as_json=True, moment=datetime.now(UTC)))
+        else:
+            self.say(f"{level}: {text}" if level == "warning" else text)
 
     def say(self, text: str) -> None:
         """A remark for a person, on stderr; none with --quiet."""

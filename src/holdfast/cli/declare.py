@@ -8,14 +8,21 @@ that option there. What was given is collected in the `GlobalFlags` of the invoc
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from holdfast.cli import catalogue
 from holdfast.cli.catalogue import Flag
 from holdfast.cli.context import Invocation
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+# -status:failed: a filter turned round, and no option.
+_NEGATED = re.compile(r"-[A-Za-z_]\w*:")
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -52,6 +59,30 @@ def global_options(own: Sequence[click.Parameter]) -> list[click.Parameter]:
     return [_option(flag, names) for flag, names in free if flag.names[-1] in names]
 
 
+class _Live(click.ParamType):  # type: ignore[type-arg]
+    """A text that Tab completes from what is in the store."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The text as it is."""
+        return value
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """See `holdfast.cli.completion`."""
+        from holdfast.cli.completion import live
+
+        return live(ctx, param, incomplete)
+
+
+_LIVE = _Live()
+_LIVE_NAMES = frozenset(
+    {"id_", "ids", "source", "name", "user", "incident", "workflow", "queue", "target", "file", "apps"}
+)
+
+
 class _TakesGlobalFlags(click.Command):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["context_settings"] = {
@@ -61,6 +92,9 @@ class _TakesGlobalFlags(click.Command):
         kwargs.setdefault("epilog", "The flags of `holdfast --help` may be given too.")
         super().__init__(*args, **kwargs)
         self._global: list[click.Parameter] | None = None
+        for parameter in self.params:
+            if parameter.name in _LIVE_NAMES and parameter.type is click.STRING:
+                parameter.type = _LIVE
 
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command, which failures are told to have happened in."""
@@ -68,6 +102,18 @@ class _TakesGlobalFlags(click.Command):
         if invocation is not None:
             invocation.command = ctx.command_path.partition(" ")[2]
         return super().invoke(ctx)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What click offers, and the global flags, which are in no command's help."""
+        from click.shell_completion import CompletionItem
+
+        offered = super().shell_complete(ctx, incomplete)
+        if incomplete.startswith("-"):
+            names = [(flag.names[-1], flag.help) for flag in catalogue.FLAGS]
+            offered += [
+                CompletionItem(name, help=help) for name, help in names if name.startswith(incomplete)
+            ]
+        return offered
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The command's own options, then the global ones."""
@@ -124,15 +170,47 @@ class Root(Group):
         """The names of the catalogue, in its order."""
         return [entry.name for entry in catalogue.COMMANDS]
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The names of the catalogue; click would import every command to ask whether it is hidden."""
+        from click.shell_completion import CompletionItem
+
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [
+            CompletionItem(entry.name, help=entry.help)
+            for entry in catalogue.COMMANDS
+            if entry.name.startswith(incomplete)
+        ]
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name or alias."""
         name = catalogue.ALIASES.get(cmd_name, cmd_name)
         for entry in catalogue.COMMANDS:
             if entry.name == name:
-                command: click.Command = importlib.import_module(entry.module).command
-                return command
+                return _command(entry)
         return None
 
     def get_help(self, ctx: click.Context) -> str:
         """The page of the catalogue."""
         return catalogue.render_help().rstrip("\n")
+
+
+def _command(entry: catalogue.Entry) -> click.Command:
+    if entry.module:
+        command: click.Command = importlib.import_module(entry.module).command
+        return command
+    from holdfast.cli.records import group
+
+    return group(entry.name)
+
+
+class TakesQuery(Command):
+    """A command whose filters may begin with a -, which click would take for options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put negated filters where click looks for no options."""
+        negated = [word for word in args if _NEGATED.match(word)]
+        rest = [word for word in args if not _NEGATED.match(word)]
+        if negated and "--" not in rest:
+            rest.append("--")
+        return super().parse_args(ctx, [*rest, *negated])

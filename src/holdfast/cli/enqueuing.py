@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,6 +22,7 @@ from holdfast.fleet.ends import read_outcome
 from holdfast.fleet.launcher import Launcher
 from holdfast.fleet.queues import Queues
 from holdfast.fleet.roster import somebody_serves
+from holdfast.fleet.versions import resolve
 from holdfast.programs import find_program, load_program
 from holdfast.records.events import EventType
 from holdfast.records.executions import Execution, ExecutionStatus
@@ -133,7 +133,7 @@ def start_registered(
 
     async def run() -> dict[str, Any]:
         async with open_store(config) as store:
-            stored = await _stored(store, *wanted)
+            stored = await resolve(store, *wanted)
             input = stored_input(stored, f"executions start {stored.name}", given[1], given[0])
             if invocation.flags.dry_run:
                 return {
@@ -155,25 +155,6 @@ def start_registered(
     else:
         invocation.output.record(row, key="id" if "id" in row else "workflow")
     return 0
-
-
-async def _stored(store: Store, name: str, version: str | None) -> StoredDefinition:
-    versions = await store.workflow_versions(name)
-    chosen = next((each for each in versions if version in (None, each.version)), None)
-    found = await store.get_definition(chosen.definition) if chosen else None
-    if found is None and version is None:
-        found = await store.newest_definition(name)
-    if found is not None:
-        return found
-    if versions:
-        known = ", ".join(each.version for each in versions[:10])
-        raise WorkflowNotFound(f"{name} has no version {version}", where=name, fix=f"choose from {known}")
-    near = difflib.get_close_matches(name, [row["name"] for row in await store.list_workflows()], 1)
-    raise WorkflowNotFound(
-        f"no workflow {name!r} was registered or ever ran",
-        where=name,
-        fix=f"did you mean {near[0]}?" if near else "holdfast workflows register FILE",
-    )
 
 
 def _without_code(stored: StoredDefinition) -> Program:
@@ -267,7 +248,7 @@ def origin_of(config: Config, filing: Filing, id: str | None) -> Origin:
         raise InvalidUsage(
             "a store in memory is seen by its own process alone: no worker would find the execution",
             where="--detach, --queue",
-            fix="use a SQLite file or a PostgreSQL database",
+            fix="use a SQLite file or a database server",
         )
     return filing.origin(id=id, started_by=user())
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from holdfast.cli.json_options import json_object
 from holdfast.errors import InvalidUsage
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_QUEUE = "default"
 _CLASSES = ("cpu", "io", "gpu")
+_ANYWHERE = ("metadata", "context")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,17 +31,23 @@ class Filing:
     delay: str | None = None
     dedupe_key: str | None = None
     limit_key: str | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing was said."""
-        return self == Filing()
+    metadata: str | None = None
+    context: str | None = None
 
     @property
     def flags(self) -> list[str]:
-        """The flags that were given."""
+        """The flags that were given and that only mean something to workers."""
         given = [each.name for each in fields(self) if getattr(self, each.name) is not None]
-        return [f"--{name.rstrip('_').replace('_', '-')}" for name in given]
+        return [f"--{name.rstrip('_').replace('_', '-')}" for name in given if name not in _ANYWHERE]
+
+    def here(self, *, id: str | None, started_by: str | None) -> Origin:
+        """The same for an execution that runs in this process."""
+        from holdfast.fleet.starts import Origin
+
+        return Origin(id=id, trigger="cli", started_by=started_by, **self._said())
+
+    def _said(self) -> dict[str, Any]:
+        return {name: json_object(f"--{name}", getattr(self, name)) for name in _ANYWHERE}
 
     def origin(self, *, id: str | None, started_by: str | None) -> Origin:
         """The same for the launcher. `InvalidUsage` for the queue that workers do not serve."""
@@ -62,6 +70,7 @@ class Filing:
             limit_key=self.limit_key,
             trigger="cli",
             started_by=started_by,
+            **self._said(),
         )
 
 
@@ -76,6 +85,8 @@ _OPTIONS = (
         "--dedupe-key", metavar="KEY", help="at most one unfinished execution of the queue has this key"
     ),
     click.option("--limit-key", metavar="KEY", help="counted by the queue's limit per key"),
+    click.option("--metadata", metavar="JSON", help="an object to find with the execution"),
+    click.option("--context", metavar="JSON", help="an object that tells where it was started from"),
 )
 
 

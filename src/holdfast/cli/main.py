@@ -21,12 +21,21 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` (by default those of the process) name; its exit code."""
+    if arguments is None and (instruction := os.environ.get("_HOLDFAST_COMPLETE")):
+        return _complete(instruction)
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in {"-h", "--help"}:
         return _print_help()
     if given[0] == "--version":
         given[0] = "version"
     return _run(given)
+
+
+def _complete(instruction: str) -> int:
+    from holdfast.cli.completion import complete
+    from holdfast.cli.declare import Root
+
+    return complete(instruction, Root("holdfast"))
 
 
 def _print_help() -> int:

@@ -14,10 +14,19 @@ from holdfast.cli.endings import Ending, ending_of
 from holdfast.cli.output import one_line, seconds_text
 from holdfast.cli.reading import execution_record
 from holdfast.events.log import EventLog
+from holdfast.events.progress import read_progress
 from holdfast.events.steps import read_steps
 from holdfast.fleet.ends import read_outcome, read_waits
 from holdfast.fleet.ownership import is_abandoned
-from holdfast.records.executions import Execution, ExecutionStatus, Step, StepStatus
+from holdfast.fleet.tasks import agents_of
+from holdfast.records.executions import (
+    Execution,
+    ExecutionDetails,
+    ExecutionStatus,
+    Step,
+    StepProgress,
+    StepStatus,
+)
 
 if TYPE_CHECKING:
     from holdfast.cli.context import Invocation
@@ -46,9 +55,9 @@ class Portrait:
     ending: Ending
     input: Any
     steps: Sequence[Step]
-    tags: tuple[str, ...]
-    trigger: str
-    started_by: str | None
+    details: ExecutionDetails
+    progress: StepProgress
+    agents: Sequence[str]
     abandoned: bool  # it is running by its status, but its owner is dead
 
     @property
@@ -71,9 +80,18 @@ class Portrait:
             counts[str(step.status)] = counts.get(str(step.status), 0) + 1
         return {
             **execution_record(self.execution),
-            "tags": list(self.tags),
-            "trigger": self.trigger,
-            "started_by": self.started_by,
+            "duration_ms": self.execution.duration_ms,
+            "tags": list(self.details.tags),
+            "trigger": self.details.trigger,
+            "started_by": self.details.started_by,
+            "metadata": self.details.metadata,
+            "context": self.details.context,
+            "agents": list(self.agents),
+            "progress": {
+                "ended": self.progress.ended,
+                "known": self.progress.known,
+                "fraction": self.progress.fraction,
+            },
             "input": self.input,
             "output": self.ending.output,
             "error": self.ending.error,
@@ -86,7 +104,6 @@ class Portrait:
 async def read_portrait(store: Store, id: str) -> Portrait:
     """Read it all; `ExecutionNotFound`."""
     execution = await store.get_execution(id)
-    tags, trigger, started_by = await store.execution_details(execution.key)
     first = await EventLog(store).page(execution, limit=1)
     steps = await read_steps(store, execution, values=False)
     ending = Ending(id=execution.id, workflow=execution.workflow, status=str(execution.status))
@@ -101,23 +118,23 @@ async def read_portrait(store: Store, id: str) -> Portrait:
         ending,
         first[0].payload if first else None,
         steps,
-        tags,
-        trigger,
-        started_by,
+        await store.execution_details(execution.key),
+        await read_progress(store, execution, steps),
+        await agents_of(store, execution),
         running and await is_abandoned(store, execution),
     )
 
 
 def draw(portrait: Portrait, invocation: Invocation) -> str:
     """The page for a person."""
-    execution, ending = portrait.execution, portrait.ending
+    execution, ending, details = portrait.execution, portrait.ending, portrait.details
     facts: list[tuple[str, str]] = [
         ("id", execution.id),
         ("workflow", f"{execution.workflow} {execution.version}"),
         ("status", _status(portrait)),
         (
             "started",
-            f"{_time(execution.created_at)}{f' by {portrait.started_by}' if portrait.started_by else ''}",
+            f"{_time(execution.created_at)}{f' by {details.started_by}' if details.started_by else ''}",
         ),
     ]
     if execution.finished_at is not None and execution.duration is not None:
@@ -126,8 +143,14 @@ def draw(portrait: Portrait, invocation: Invocation) -> str:
     if execution.recoveries:
         times = "once" if execution.recoveries == 1 else f"{execution.recoveries} times"
         facts.append(("taken over", f"{times} since its last result"))
-    if portrait.tags:
-        facts.append(("tags", ", ".join(portrait.tags)))
+    if not execution.status.is_final and portrait.progress.known:
+        facts.append(("progress", f"{portrait.progress.ended} of {portrait.progress.known} steps"))
+    if details.tags:
+        facts.append(("tags", ", ".join(details.tags)))
+    if portrait.agents:
+        facts.append(("agents", ", ".join(portrait.agents)))
+    told = (("metadata", details.metadata), ("context", details.context))
+    facts += [(name, _value(value)) for name, value in told if value]
     facts.append(("input", _value(portrait.input)))
     if ending.status == "completed":
         facts.append(("output", _value(ending.output)))

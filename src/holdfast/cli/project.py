@@ -6,6 +6,7 @@ nothing, and the reference at hand. It names no URL, so that DATABASE_URL may st
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,16 +14,45 @@ from pathlib import Path
 from typing import Literal
 
 from holdfast.config.convert import show
+from holdfast.config.json_schema import json_schema
 from holdfast.config.schema import SETTINGS, Setting
 from holdfast.errors import InvalidArgument
 
 ENV_EXAMPLE = """\
 # Copy to .env and remove the # of what you set; every holdfast command in this folder reads it.
 # .env stays out of version control.
+
+# The store: one URL ...
 #HOLDFAST_URL=postgresql://holdfast:password@localhost:5432/holdfast
+
+# ... or its parts (sqlite, postgresql, mysql, file, memory). A bare number of a time is milliseconds.
+#HOLDFAST_STORAGE_TYPE=postgresql
+#HOLDFAST_DATABASE_HOST=localhost
+#HOLDFAST_DATABASE_PORT=5432
+#HOLDFAST_DATABASE_NAME=holdfast
+#HOLDFAST_DATABASE_USER=holdfast
+#HOLDFAST_DATABASE_PASSWORD=password
+#HOLDFAST_DATABASE_SSL=auto
+#HOLDFAST_DATABASE_POOL_MIN=2
+#HOLDFAST_DATABASE_POOL_MAX=20
+#HOLDFAST_DATABASE_TIMEOUT=30000
+#HOLDFAST_DATABASE_IDLE_TIMEOUT=600000
+#HOLDFAST_DATABASE_PATH=.holdfast/holdfast.db
+
+# A secret may stand in a file: NAME_FILE instead of NAME.
 #HOLDFAST_DATABASE_PASSWORD_FILE=/run/secrets/holdfast
-#HOLDFAST_PROFILE=dev
+
+# Keys as ID:BASE64 of 32 bytes (printf '1:%s' "$(head -c 32 /dev/urandom | base64)").
+#HOLDFAST_ENCRYPTION_KEY=
+#HOLDFAST_API_KEY_PEPPER=
+#HOLDFAST_AUDIT_KEY=
+
+# Any other setting: its path in capitals, with __ for each dot.
+#HOLDFAST_EVENT_LOG_TYPE=database
+#HOLDFAST_EVENT_LOG_DIR=.holdfast/events
+#HOLDFAST_WORKER__CONCURRENCY=10
 #HOLDFAST_LOG_LEVEL=info
+#HOLDFAST_PROFILE=dev
 """
 IGNORED = (".holdfast/", ".env")
 """Lines that `.gitignore` gets: the database, and the secrets."""
@@ -76,13 +106,17 @@ async def report(topic: str) -> str:
     return await shorten(notes)
 '''
 
-Action = Literal["create", "append", "keep"]
+SCHEMA_FILE = ".holdfast/schema.json"
+"""Where the JSON Schema of this version lies, for editors; the first line of the file names it."""
+
+Action = Literal["create", "append", "refresh", "keep"]
+_MODES: Mapping[Action, str] = {"create": "x", "append": "a", "refresh": "w"}
 _COMMENTS_AT = 44
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is to be done with one file: `create` it, `append` `text` to it, or `keep` it as it is."""
+    """What is to be done with one file: `create` it, `append` `text` to it, `refresh` or `keep` it."""
 
     file: str
     action: Action
@@ -98,7 +132,7 @@ def plan(folder: Path, *, example: bool) -> list[Step]:
         Step(name, "keep" if os.path.lexists(folder / name) else "create", text)
         for name, text in wanted.items()
     ]
-    return [*steps, _ignore(folder)]
+    return [*steps, _ignore(folder), _schema(folder)]
 
 
 def carry_out(steps: list[Step], folder: Path) -> None:
@@ -106,9 +140,8 @@ def carry_out(steps: list[Step], folder: Path) -> None:
     for step in steps:
         try:
             if step.action != "keep":
-                with open(
-                    folder / step.file, "x" if step.action == "create" else "a", encoding="utf-8"
-                ) as file:
+                (folder / step.file).parent.mkdir(exist_ok=True)
+                with open(folder / step.file, _MODES[step.action], encoding="utf-8") as file:
                     file.write(step.text)
         except FileExistsError:
             continue
@@ -135,9 +168,20 @@ def _ignore(folder: Path) -> Step:
     return Step(".gitignore", "append", start + "".join(f"{line}\n" for line in missing))
 
 
+def _schema(folder: Path) -> Step:
+    """The schema is this version's, so that an older one is replaced."""
+    text = json.dumps(json_schema(), indent=1) + "\n"
+    try:
+        before = (folder / SCHEMA_FILE).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return Step(SCHEMA_FILE, "create" if not os.path.lexists(folder / SCHEMA_FILE) else "refresh", text)
+    return Step(SCHEMA_FILE, "keep" if before == text else "refresh", text)
+
+
 def config_file() -> str:
     """The text of `holdfast.yaml`: every setting with its default, commented out."""
     lines = [
+        f"# yaml-language-server: $schema={SCHEMA_FILE}",
         "# Every line with a # in front shows a default: remove the # of what you change.",
         "# `holdfast config show --origins` prints what is in effect, `config validate` checks this file.",
     ]

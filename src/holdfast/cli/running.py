@@ -18,6 +18,7 @@ from holdfast.cli.views.choice import view_for
 from holdfast.fleet.ownership import Life, look_at
 from holdfast.fleet.starts import Origin, Running
 from holdfast.records.executions import Execution
+from holdfast.stores import ends_with_its_process
 
 if TYPE_CHECKING:
     from holdfast.cli.context import Invocation
@@ -33,8 +34,8 @@ def run_target(
     invocation: Invocation,
     target: Target,
     config: Config,
+    origin: Origin,
     *,
-    id: str | None,
     new: bool,
     steal: bool,
     wait: timedelta,
@@ -43,7 +44,6 @@ def run_target(
     view, tally = view_for(invocation), Tally()
     orchestrator = orchestrator_for(config, view=view, wait=wait, tally=tally)
     session = Session(orchestrator, view, invocation.timeout)
-    origin = Origin(id=id, trigger="cli", started_by=user())
 
     async def claim() -> Running | Execution:
         return await orchestrator.continue_or_start(
@@ -63,33 +63,38 @@ def run_target(
         return _stopped(invocation, session, stopped, config)
     finally:
         view.end()
-    if ending.status == INTERRUPTED and config.storage.type == "memory":
+    if ending.status == INTERRUPTED and ends_with_its_process(config):
         invocation.say(KEPT_NOTHING)
     else:
-        show(invocation, ending)
+        show(invocation, ending, resume=_way_back(ending.id, invocation, config))
     return ending.exit_code
 
 
-def show(invocation: Invocation, ending: Ending) -> None:
+def _way_back(id: str, invocation: Invocation, config: Config) -> str:
+    """The command that goes on. A store in memory is often named by flags that only `run` has."""
+    return "the same command" if config.storage.type == "memory" else resume_command(id, invocation)
+
+
+def show(invocation: Invocation, ending: Ending, *, resume: str | None = None) -> None:
     """Print how one execution ended: prose on stderr and the result on stdout, or one record."""
     output = invocation.output
     if not output.is_table:
         output.record(ending.record())
         return
-    tell(ending, invocation, resume=resume_command(ending.id, invocation))
+    tell(ending, invocation, resume=resume or resume_command(ending.id, invocation))
     if ending.status == "completed" and not (ending.output is None and invocation.stdout.isatty()):
         indent = 2 if invocation.stdout.isatty() else None
         output.text(json.dumps(ending.output, ensure_ascii=False, indent=indent))
 
 
 def _stopped(invocation: Invocation, session: Session, stopped: Stopped, config: Config) -> int:
-    if config.storage.type == "memory":
+    if ends_with_its_process(config):
         invocation.say(KEPT_NOTHING)
         return 128 + stopped.number
     for id, workflow in session.started.items():
         ending = Ending(id=id, workflow=workflow, status=INTERRUPTED)
         if invocation.output.is_table:
-            tell(ending, invocation, resume=resume_command(id, invocation))
+            tell(ending, invocation, resume=_way_back(id, invocation, config))
         else:
             invocation.output.record(ending.record())
     return 128 + stopped.number

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.cli.output import counted
 from holdfast.cli.running import PARTLY
+from holdfast.cli.scheduling import beside
 from holdfast.cli.views.served import WorkerLog
 from holdfast.errors import InvalidUsage
 from holdfast.fleet.launcher import Launcher
@@ -23,7 +24,7 @@ from holdfast.fleet.offers import Offers
 from holdfast.fleet.service import WorkerOptions, WorkerReport, spare_the_collector
 from holdfast.fleet.starts import LOCAL_QUEUE
 from holdfast.fleet.worker import WAITS_HERE_S, Worker
-from holdfast.programs import find_program
+from holdfast.programs import find_program, wanted_version
 from holdfast.stores import open_store
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def serve(invocation: Invocation, config: Config, sources: Sequence[Source], app
         raise InvalidUsage(
             "a store in memory is seen by its own process alone: there is nothing to serve",
             where="worker",
-            fix="point --storage at a SQLite file or a PostgreSQL database",
+            fix="point --storage at a SQLite file or a database server",
         )
     log = WorkerLog(invocation, config.logging.level)
     report = asyncio.run(_serve(config, options, offers, log, _first_lines(config, options, offers, apps)))
@@ -111,7 +112,8 @@ async def _serve(
             log.say(f"worker {launcher.registration.boot.hex()[:8]} {lines[0]}")
             for line in lines[1:]:
                 log.say(line)
-            await _until_drained(worker, log)
+            async with beside(store, config, log.warn):
+                await _until_drained(worker, log)
         finally:
             await launcher.close()
         return worker.report
@@ -119,7 +121,7 @@ async def _serve(
 
 def _finder(store: Store, offers: Offers) -> Any:
     async def find(name: str, version: str | None, asking: StoredDefinition | None) -> Program:
-        offered = offers.find(name, version)
+        offered = offers.find(name, await wanted_version(store, name, version, asking))
         return offered if offered is not None else await find_program(store, name, version, asking)
 
     return find

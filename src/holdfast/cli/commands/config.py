@@ -1,31 +1,39 @@
-"""`holdfast config`: what is configured, where each value comes from, and whether it is right."""
+"""`holdfast config`: what is configured, where each value comes from, whether it is right; changing it."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from holdfast.cli.context import Invocation
 from holdfast.cli.declare import Group
 
-if TYPE_CHECKING:
-    from holdfast.config.loader import LoadedConfig
-
 
 @click.group("config", cls=Group)
 def command() -> None:
-    """Show, get or validate the configuration."""
+    """Show, check or change the configuration."""
 
 
 @command.command()
+@click.argument("section", required=False, metavar="[SECTION]")
 @click.option("--origins", is_flag=True, help="where each value comes from")
+@click.option("--changed", is_flag=True, help="leave out what is at its default")
 @click.pass_obj
-def show(invocation: Invocation, origins: bool) -> None:
-    """Show every setting; passwords are hidden."""
+def show(invocation: Invocation, section: str | None, origins: bool, changed: bool) -> None:
+    """Show the settings; passwords are hidden.
+
+    SECTION is a beginning of their paths, like storage.postgresql. What is set of features that come later
+    stands at the end. JSON has the origins in any case.
+    """
+    from holdfast.cli import configuring
+
     loaded = invocation.load_config(inspect=True)
-    columns = ["key", "value", "origin"] if origins else ["key", "value"]
-    rows = [_row(loaded, path, origins=origins) for path in loaded.values]
+    rows = configuring.rows(loaded, section, changed=changed)
+    if invocation.output.is_table and invocation.stdout.isatty() and not invocation.flags.no_headers:
+        colored = invocation.colored(invocation.stdout)
+        invocation.output.text(configuring.grouped(rows, origins=origins, colored=colored))
+        return
+    columns = ["key", "value", *(["origin"] if origins else [])]
+    columns += ["note"] if any(row["note"] for row in rows) else []
     invocation.output.records(rows, columns, key="key", file=loaded.file, profile=loaded.config.profile)
 
 
@@ -37,20 +45,37 @@ def get(invocation: Invocation, key: str) -> None:
 
     KEY is a path like storage.postgresql.pool.max; camelCase will do.
     """
-    from holdfast.config.known import look_up, nearest
-    from holdfast.config.schema import SETTINGS
-    from holdfast.errors import NotFound
+    from holdfast.cli import configuring
 
-    path = look_up(key).path
-    if path not in SETTINGS:
-        meant = nearest(path)
-        fix = f"did you mean {meant}?" if meant else "list them: holdfast config show"
-        raise NotFound(f"there is no setting {key!r}", where="config get", fix=fix)
-    row = _row(invocation.load_config(inspect=True), path, origins=True)
+    path = configuring.known_path(key, "config get")
+    row = configuring.row(invocation.load_config(inspect=True), path)
+    if note := row.pop("note"):
+        invocation.say(f"{path} has {note}: its feature comes later")
     if invocation.output.is_table:
         invocation.output.text("" if row["value"] is None else str(row["value"]))
     else:
         invocation.output.record(row, key="value")
+
+
+@command.command("set")
+@click.argument("key")
+@click.argument("value")
+@click.pass_obj
+def set_(invocation: Invocation, key: str, value: str) -> None:
+    """Set KEY to VALUE in the configuration file.
+
+    The rest of the file stays as it is, remarks too; a line that `init` commented out is put in use. With
+    --profile the value is for that profile alone. A value that is wrong, and a password, is refused.
+    """
+    from holdfast.cli import configuring
+
+    done = configuring.change(invocation, key, value)
+    if invocation.output.is_table:
+        invocation.output.text(done)
+    else:
+        invocation.output.record(
+            {"key": configuring.known_path(key, "config set"), "value": value}, key="key"
+        )
 
 
 @command.command()
@@ -63,20 +88,56 @@ def validate(invocation: Invocation, file: str | None) -> None:
     printed with their lines, and the exit code is 2. Keys whose feature comes later are right, and are
     listed.
     """
+    from holdfast.cli import configuring
+
     loaded = invocation.load_config(file=file, inspect=True)
     notices = [*loaded.warnings, *loaded.notes]
     if not invocation.output.is_table:
         listed = [notice._asdict() for notice in notices]
         invocation.output.record({"valid": True, "file": loaded.file, "warnings": listed}, key="valid")
         return
-    for notice in notices:
-        invocation.say(f"warning: {notice.message} ({notice.where})")
+    for line in configuring.listing(notices):
+        invocation.say(line)
     invocation.output.text(f"{loaded.file or 'no configuration file; the environment'} is valid")
 
 
-def _row(loaded: LoadedConfig, path: str, *, origins: bool) -> dict[str, Any]:
-    from holdfast.config.convert import show as shown
-    from holdfast.config.schema import SETTINGS
+@command.command()
+@click.pass_obj
+def schema(invocation: Invocation) -> None:
+    """Print the JSON Schema of the configuration file, for editors.
 
-    row = {"key": path, "value": shown(SETTINGS[path].rule, loaded.values[path])}
-    return row | {"origin": str(loaded.origins[path])} if origins else row
+    `holdfast init` writes it to .holdfast/schema.json and names it in the first line of holdfast.yaml.
+    """
+    import json
+
+    from holdfast.config.json_schema import json_schema
+
+    invocation.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
+
+
+@command.command()
+@click.pass_obj
+def path(invocation: Invocation) -> None:
+    """Print which configuration file is read, and with --json or -v what was looked for."""
+    from holdfast.cli import configuring
+
+    loaded = invocation.load_config(inspect=True)
+    if invocation.output.is_table and not invocation.flags.verbose:
+        if loaded.file:
+            invocation.output.text(loaded.file)
+        else:
+            invocation.say("there is no configuration file; make one: holdfast init")
+        return
+    rows = configuring.places(loaded, invocation.cwd)
+    invocation.output.records(rows, ["path", "state"], key="path", file=loaded.file)
+
+
+@command.command()
+@click.pass_obj
+def profiles(invocation: Invocation) -> None:
+    """List the profiles that --profile can choose."""
+    from holdfast.cli import configuring
+
+    loaded = invocation.load_config(inspect=True)
+    rows = configuring.profiles(loaded, invocation.cwd)
+    invocation.output.records(rows, ["profile", "active", "places"], key="profile")

@@ -1,4 +1,4 @@
-"""`holdfast events`: read, follow and verify the event log."""
+"""`holdfast events`: read, follow, verify and export the event log, and make a store of one."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ from holdfast.cli.context import Invocation
 from holdfast.cli.declare import Group
 
 if TYPE_CHECKING:
-    from holdfast.events.log import Finding
     from holdfast.store.store import Store
-
-DAMAGED = 6
 
 
 @click.group("events", cls=Group)
 def command() -> None:
-    """List, follow or verify the event log."""
+    """List, follow, verify or export the event log."""
 
 
 @command.command("list")
@@ -70,26 +67,48 @@ def tail(invocation: Invocation, after: str | None, from_start: bool, follow: bo
 
 @command.command()
 @click.argument("id_", metavar="[ID]", required=False)
+@click.option(
+    "--files", type=click.Path(file_okay=False), metavar="DIR",
+    help="compare with the files below DIR, instead of the configured ones",
+)  # fmt: skip
 @click.pass_obj
-def verify(invocation: Invocation, id_: str | None) -> int:
+def verify(invocation: Invocation, id_: str | None, files: str | None) -> int:
     """Check the log of one execution, or of all: no number missing, every value whole, ends that agree.
 
-    Reads the whole log. Exit code 6 when something is wrong.
+    Where the log is kept in files as well, they are compared with the store, event by event, and every line
+    with its checksum. Reads the whole log. Exit code 6 when something is wrong.
     """
-    from dataclasses import asdict
+    from holdfast.cli.event_files import verify_log
 
-    from holdfast.cli.reading import with_store
-    from holdfast.events.log import EventLog
+    return verify_log(invocation, id_, files)
 
-    async def run(store: Store) -> list[Finding]:
-        execution = None if id_ is None else await store.get_execution(id_)
-        return await EventLog(store).verify(execution)
 
-    findings = with_store(invocation, run)
-    if findings or not invocation.output.is_table:
-        rows = [asdict(finding) for finding in findings]
-        columns = ["execution", "seq", "kind", "message"]
-        invocation.output.records(rows, columns, key="execution", whole=not findings)
-    else:
-        invocation.output.text("the log is whole")
-    return DAMAGED if findings else 0
+@command.command()
+@click.argument("id_", metavar="[ID]", required=False)
+@click.option(
+    "--to", "target", type=click.Path(dir_okay=False), metavar="FILE", help="write a file, not stdout"
+)  # fmt: skip
+@click.pass_obj
+def export(invocation: Invocation, id_: str | None, target: str | None) -> None:
+    """Print the events of one execution, or of all, as the files of the event log have them.
+
+    One JSON object per line, with `timestamp`, `type`, `workflowId`, `taskId`, `data`, `metadata`, `seq` and
+    `crc`. A file is there whole or not at all.
+    """
+    from holdfast.cli.event_files import export_log
+
+    export_log(invocation, id_, target)
+
+
+@command.command()
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False))
+@click.pass_obj
+def rebuild(invocation: Invocation, folder: str) -> None:
+    """Make a store of the event log in the files below DIR: its executions and their whole history.
+
+    The store is the configured one; it has to be new or empty, and is made if it is not there. Unfinished
+    executions go on with `holdfast resume`. Interrupted, the command goes on when it is repeated.
+    """
+    from holdfast.cli.event_files import rebuild_store
+
+    rebuild_store(invocation, folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,26 +9,13 @@ import click
 from holdfast.cli.commands.executions_control import cancel, pause, resume, retry
 from holdfast.cli.commands.executions_start import start
 from holdfast.cli.context import Invocation
-from holdfast.cli.declare import Command, Group
+from holdfast.cli.declare import Group, TakesQuery
 
 if TYPE_CHECKING:
     from holdfast.records.executions import Execution
     from holdfast.store.store import Store
 
 _LAST_EVENTS = 10
-_NEGATED = re.compile(r"-(status|workflow|queue|version|id|started|finished):")
-
-
-class _TakesQuery(Command):
-    """A command whose filters may begin with a -, which click would take for options."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put negated filters where click looks for no options."""
-        negated = [word for word in args if _NEGATED.match(word)]
-        rest = [word for word in args if not _NEGATED.match(word)]
-        if negated and "--" not in rest:
-            rest.append("--")
-        return super().parse_args(ctx, [*rest, *negated])
 
 
 @click.group("executions", cls=Group)
@@ -40,7 +26,7 @@ def command() -> None:
     """
 
 
-@command.command("list", cls=_TakesQuery)
+@command.command("list", cls=TakesQuery)
 @click.argument("query", nargs=-1, metavar="[QUERY…]")
 @click.option("--limit", type=int, default=50, show_default=True, help="at most this many, 1 to 1000")
 @click.option("--after", metavar="CURSOR", help="go on behind the page that gave this next_cursor")

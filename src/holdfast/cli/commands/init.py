@@ -12,10 +12,17 @@ from holdfast.cli.declare import Command
 if TYPE_CHECKING:
     from holdfast.config.schema import Config
 
-_DONE = {"create": "created", "append": "changed", "keep": "kept", "prepare": "prepared"}
+_DONE = {
+    "create": "created",
+    "append": "changed",
+    "refresh": "renewed",
+    "keep": "kept",
+    "prepare": "prepared",
+}
 _PLANNED = {
     "create": "would create",
     "append": "would change",
+    "refresh": "would renew",
     "keep": "would keep",
     "prepare": "would prepare",
 }
@@ -27,14 +34,16 @@ _PLANNED = {
 def command(invocation: Invocation, example: bool) -> None:
     """Make the configuration file and the store of a project.
 
-    Writes holdfast.yaml, .env.example and the lines of .gitignore that are missing, and brings the store
-    to the schema of this version, unless storage.migrations.auto_run is off. What exists is kept as it
-    is; running it again does no harm.
+    Writes holdfast.yaml, .env.example, the lines of .gitignore that are missing and .holdfast/schema.json,
+    from which editors know the settings, and brings the store to the schema of this version, unless
+    storage.migrations.auto_run is off. What exists is kept as it is; running it again does no harm.
     """
     from holdfast.cli import project
 
     # A configuration that is wrong already is reported before anything is written beside it.
-    config = invocation.load_config().config
+    loaded = invocation.load_config()
+    loaded.refuse("storage.partitioning.enabled")
+    config = loaded.config
     steps = project.plan(invocation.cwd, example=example)
     done: list[tuple[str, str]] = [(step.file, step.action) for step in steps]
     migrations = config.storage.migrations

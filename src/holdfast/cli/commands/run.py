@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from holdfast.cli.targets import Target
     from holdfast.config.schema import Config
 
-STORES = ("in-memory", "memory", "sqlite", "postgres", "postgresql")
+STORES = ("in-memory", "memory", "sqlite", "postgres", "postgresql", "mysql", "mariadb")
 
 
 @click.command("run", cls=Command)
@@ -33,7 +33,11 @@ STORES = ("in-memory", "memory", "sqlite", "postgres", "postgresql")
 )  # fmt: skip
 @click.option(
     "--state-store-type", type=click.Choice(STORES), metavar="TYPE",
-    help="kind of store, instead of the configured one: in-memory, sqlite or postgres",
+    help="kind of store, instead of the configured one: in-memory, sqlite, postgres or mysql",
+)  # fmt: skip
+@click.option(
+    "--event-log-dir", type=click.Path(file_okay=False), metavar="DIR",
+    help="write the event log to files below DIR; with a store in memory they are the record",
 )  # fmt: skip
 @click.option("--detach", is_flag=True, help="leave it to the workers, and print its id")
 @filing_options
@@ -49,6 +53,7 @@ def command(  # noqa: PLR0913 - each is one flag
     steal: bool,
     wait: str,
     state_store_type: str | None,
+    event_log_dir: str | None,
     detach: bool,
     **filed: Any,
 ) -> int:
@@ -66,7 +71,7 @@ def command(  # noqa: PLR0913 - each is one flag
     Exit codes: 0 completed, 7 failed, 8 cancelled, 9 waiting or stopped by --timeout, 4 owned by another
     process or changed meanwhile, 130 after Ctrl-C, 143 after SIGTERM; what was done is always saved.
     """
-    from holdfast.cli.running import run_target
+    from holdfast.cli.running import run_target, user
     from holdfast.cli.targets import read_input, read_target
     from holdfast.durations import parse_duration
     from holdfast.errors import InvalidUsage
@@ -79,12 +84,15 @@ def command(  # noqa: PLR0913 - each is one flag
     folder = Path.cwd()
     found = read_target(target, arguments, read_input(given, invocation.stdin, folder), folder)
     settings = {} if state_store_type is None else {"storage.type": state_store_type}
+    if event_log_dir is not None:
+        settings |= {"event_log.type": "filesystem", "event_log.dir": event_log_dir}
     config = invocation.load_config(settings=settings).config
     if detach or filing.queue is not None:
         return _enqueue(invocation, found, config, filing, id=id_, wait=None if detach else limit)
     if invocation.flags.dry_run:
         return _plan(invocation, found, config)
-    return run_target(invocation, found, config, id=id_, new=new, steal=steal, wait=limit)
+    origin = filing.here(id=id_, started_by=user())
+    return run_target(invocation, found, config, origin, new=new, steal=steal, wait=limit)
 
 
 def _check(filing: Filing, *, detach: bool, steal: bool) -> None:
@@ -92,7 +100,7 @@ def _check(filing: Filing, *, detach: bool, steal: bool) -> None:
     from holdfast.errors import InvalidUsage
 
     left_to_workers = detach or filing.queue is not None
-    if not left_to_workers and not filing.is_empty:
+    if not left_to_workers and filing.flags:
         raise InvalidUsage(
             f"{filing.flags[0]} is for executions that workers run",
             where="run",

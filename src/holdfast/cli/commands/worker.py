@@ -32,7 +32,8 @@ def command(
     APP is hello.py, hello.py:app or package.module: a file or module, or an app or a workflow in it. A worker
     that is given APPs runs the Python workflows they offer and no others; one without looks for code where it
     was when it was enqueued. Workflows in YAML are stored whole and need no APP. What a worker has no code
-    or version for it leaves to others, and says so once. Makes and migrates the store like `run`.
+    or version for it leaves to others, and says so once. Makes and migrates the store like `run`. It starts
+    what schedules say as well, unless scheduler.enabled is false.
 
     The first signal drains: nothing is claimed any more, what runs may end for as long as --drain-timeout,
     the rest is handed back and goes on elsewhere. The second signal hands back at once.

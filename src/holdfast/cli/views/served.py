@@ -1,4 +1,4 @@
-"""What a worker says while it serves: lines on stderr, as many as `logging.level` asks for."""
+"""What a worker says while it serves: lines on stderr, as many as `logging` asks for and in its form."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class WorkerLog:
     def say(self, text: str) -> None:
         """Something ordinary."""
         if self._level <= _LEVELS.index("info"):
-            self._invocation.say(one_line(text, _LINE_MAX))
+            self._invocation.tell("info", one_line(text, _LINE_MAX))
 
     def warn(self, text: str) -> None:
         """Something that a person should do something about."""
         if self._level <= _LEVELS.index("warning"):
-            self._invocation.say(one_line(f"warning: {text}", _LINE_MAX))
+            self._invocation.tell("warning", one_line(text, _LINE_MAX))
 
     def step(self, progress: Progress) -> None:
         """One happening of one step."""
@@ -47,4 +47,4 @@ class WorkerLog:
         if verb is None:
             return
         took = "" if progress.duration is None else f" in {seconds_text(progress.duration.total_seconds())}"
-        self._invocation.say(f"{progress.execution}  {progress.path} {verb}{took}")
+        self._invocation.tell("debug", f"{progress.execution}  {progress.path} {verb}{took}")
