@@ -2,37 +2,29 @@
 
 It listens on a free loopback port, asks for the same password as the server where that has one, and keeps
 four server connections for each database and user. It refuses to run as root, so root runs it as the account
-that a private PostgreSQL would get. Its directory and its process are found again by a record below
-`.services/`, as those of a private PostgreSQL are.
+that a private PostgreSQL would get. How its directory and its process are found again is told in
+`private_servers`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import json
-import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from scripts import postgres
+from scripts import private_servers
+from scripts.private_servers import NoService
 
 PREFIX = "holdfast-pgbouncer-"
 SERVER_CONNECTIONS = 4
 _START_S = 10.0
 _STOP_S = 5.0
-
-
-class NoPgBouncer(Exception):
-    """No PgBouncer to test with; the text is one line that names the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +38,8 @@ class Pooler:
 
     def stop(self) -> None:
         """End the process, if it is still ours, and remove its files."""
-        deadline = time.monotonic() + _STOP_S
-        sign = signal.SIGINT
-        while self._is_running():
-            os.kill(self.pid, sign)
-            time.sleep(0.02)
-            if time.monotonic() > deadline:
-                sign = signal.SIGKILL
+        private_servers.end(self.pid, self.directory, signal.SIGINT, patience_s=_STOP_S)
         shutil.rmtree(self.directory, ignore_errors=True)
-
-    def _is_running(self) -> bool:
-        with suppress(ChildProcessError):
-            os.waitpid(self.pid, os.WNOHANG)  # ours: a child that has ended stays until it is asked for
-        try:
-            command = Path(f"/proc/{self.pid}/cmdline").read_text(errors="replace")
-        except OSError:
-            return False
-        return self.directory in command
 
 
 def program() -> str | None:
@@ -73,35 +50,30 @@ def program() -> str | None:
 def start_private(executable: str, server_url: str, *, keep: bool) -> tuple[Pooler, IO[str]]:
     """Start one in front of the server at `server_url`; hold on to the returned file.
 
-    Raises NoPgBouncer with the last line of its log.
+    Raises NoService with the last line of its log.
     """
-    try:
-        account = postgres.unprivileged()
-        directory = postgres.directory_for(account, PREFIX)
-    except postgres.NoPostgres as problem:
-        raise NoPgBouncer(str(problem)) from problem
+    account = private_servers.unprivileged("postgres")
+    directory = private_servers.directory_for(account, PREFIX)
     try:
         pooler = _start(executable, directory, account, server_url, keep)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
-    return pooler, _record(pooler)
+    return pooler, private_servers.record(pooler)
 
 
 def _start(executable: str, directory: Path, account: str | None, server_url: str, keep: bool) -> Pooler:
     # Between asking for a free port and using it somebody else may take it: then try another.
     for _ in range(3):
-        port = postgres.free_port()
+        port = private_servers.free_port()
         _configure(directory, account, server_url, port)
-        process = _run(executable, directory, account)
+        process = private_servers.start_as(account, [executable, "-q", str(directory / "pgbouncer.ini")])
         url = _url(server_url, port)
         if _comes_up(process, url):
             return Pooler(str(directory), process.pid, url, keep)
         process.kill()
         process.wait()
-    log = directory / "log"
-    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-    raise NoPgBouncer(f"a private one does not start: {lines[-1] if lines else 'it left no log'}")
+    raise NoService(f"a private one does not start: {private_servers.last_line(directory / 'log')}")
 
 
 def serves(url: str) -> bool:
@@ -151,28 +123,8 @@ def _configure(directory: Path, account: str | None, server_url: str, port: int)
     lines = ["[databases]", f"* = host={host} port={parts.port or 5432}", "[pgbouncer]"]
     lines += [f"{name} = {value}" for name, value in settings.items()]
     quoted = [part.replace('"', '""') for part in (unquote(parts.username or ""), password)]
-    _write(directory / "pgbouncer.ini", "\n".join(lines) + "\n", account)
-    _write(directory / "users", '"{}" "{}"\n'.format(*quoted), account)
-
-
-def _write(path: Path, text: str, account: str | None) -> None:
-    path.touch(mode=0o600)
-    path.write_text(text)
-    if account is not None:
-        shutil.chown(path, account)
-
-
-def _run(executable: str, directory: Path, account: str | None) -> subprocess.Popen[bytes]:
-    user: dict[str, Any] = {} if account is None else postgres.identity(account)
-    return subprocess.Popen(
-        [executable, "-q", str(directory / "pgbouncer.ini")],
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # a Ctrl-C is for the command it serves, which ends first
-        **user,
-    )
+    private_servers.write_private(directory / "pgbouncer.ini", "\n".join(lines) + "\n", account)
+    private_servers.write_private(directory / "users", '"{}" "{}"\n'.format(*quoted), account)
 
 
 def _url(server_url: str, port: int) -> str:
@@ -181,44 +133,11 @@ def _url(server_url: str, port: int) -> str:
     return parts._replace(netloc=f"{user}127.0.0.1:{port}", query="").geturl()
 
 
-def _record(pooler: Pooler) -> IO[str]:
-    postgres.RECORDS.mkdir(exist_ok=True)
-    path = postgres.RECORDS / f"{Path(pooler.directory).name}.json"
-    record = path.open("x")
-    path.chmod(0o600)
-    fcntl.flock(record, fcntl.LOCK_EX)
-    json.dump(asdict(pooler), record)
-    record.flush()
-    return record
-
-
-def _records() -> Iterator[tuple[Path, Pooler]]:
-    for path in sorted(postgres.RECORDS.glob(f"{PREFIX}*.json")):
-        try:
-            yield path, Pooler(**json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError):
-            continue  # written this very moment by another run, or removed by it
-
-
 def sweep(*, kept: bool) -> int:
     """Stop what nobody owns any more, with `kept` also what `make services` left."""
-    removed = 0
-    for path, pooler in _records():
-        if pooler.keep and not kept:
-            continue
-        with path.open() as record:
-            try:
-                fcntl.flock(record, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            pooler.stop()
-            path.unlink(missing_ok=True)
-            removed += 1
-    return removed
+    return private_servers.sweep(Pooler, PREFIX, kept=kept)
 
 
 def release(pooler: Pooler, record: IO[str]) -> None:
     """Stop one that this process owns and forget it."""
-    pooler.stop()
-    Path(record.name).unlink(missing_ok=True)
-    record.close()
+    private_servers.release(pooler, record)

@@ -2,40 +2,34 @@
 
 `discover` asks the places where a server usually is; `start_private` makes a cluster of our own: a
 fresh directory, a free loopback port, a random password (any account of the machine can reach a
-loopback port), fsync on as in production. PostgreSQL refuses to run as root, so root hands it to the
-`postgres` account, else `nobody`, and puts the directory where that account can get to.
-
-Every private cluster has a record under `.services/`. The process that owns it holds a lock on the
-record; a record nobody holds belongs to a run that was killed, and `sweep` removes what it left. A
-cluster started by `make services` is marked as kept and stays until it is stopped by command.
+loopback port), fsync on as in production. What it has in common with other private servers, and how one that
+a killed run left is found again, is told in `private_servers`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import getpass
-import json
-import os
-import pwd
 import secrets
 import shutil
-import socket
-import subprocess
-import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from types import MappingProxyType
+from typing import IO
+from urllib.parse import urlsplit
 
+from scripts import private_servers
+from scripts.private_servers import NoService, can, checked, free_port, run_as
+
+NAME = "postgresql"
+TITLE = "PostgreSQL"
+PACKAGE = "postgresql"
+PROGRAMS = "initdb and pg_ctl"
 OLDEST = 15
-RECORDS = Path(__file__).resolve().parent.parent / ".services"
+PREFIX = "holdfast-postgres-"
 SOCKETS = Path("/var/run/postgresql")
 _SETTINGS = "unix_socket_directories = ''\nlisten_addresses = '{address}'\nmax_connections = 300\n"
-
-
-class NoPostgres(Exception):
-    """No server to test with; the text is one line that names the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +46,19 @@ class Cluster:
         """Stop the server in `mode` (fast, immediate) and start it again on its port, data as they are."""
         data = str(Path(self.directory, "data"))
         log = str(Path(self.directory, "log"))
-        _checked(self.account, [self.pg_ctl, "-D", data, "-l", log, "-w", "-t", "60", "-m", mode, "restart"])
+        checked(self.account, [self.pg_ctl, "-D", data, "-l", log, "-w", "-t", "60", "-m", mode, "restart"])
+
+    def control(self, *verb: str) -> None:
+        """Have pg_ctl do something with the server: reload, promote, `stop -m immediate`, start."""
+        data, log = str(Path(self.directory, "data")), str(Path(self.directory, "log"))
+        checked(self.account, [self.pg_ctl, "-D", data, "-l", log, "-w", "-t", "60", *verb])
 
     def stop(self) -> None:
         """Stop the server and remove its files; a server that is gone already is no error."""
         data = Path(self.directory, "data")
         command = [self.pg_ctl, "-D", str(data), "-w", "-t", "30", "-m", "immediate", "stop"]
         if (data / "postmaster.pid").exists():
-            _run_as(self.account, command)
+            run_as(self.account, command)
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
@@ -90,24 +89,16 @@ async def _ask(url: str) -> str | None:
 
 def discover() -> str | None:
     """The URL of a server that answers where one usually is, or `None`."""
-    kept = (cluster.url for _, cluster in _records() if cluster.keep)
+    kept = (cluster.url for _, cluster in private_servers.recorded(Cluster, PREFIX) if cluster.keep)
     return next((url for url in (*kept, *_usual_places()) if problem_with(url) is None), None)
 
 
 def _usual_places() -> Iterator[str]:
     users = dict.fromkeys((getpass.getuser(), "postgres"))
-    if _listens(("127.0.0.1", 5432)):
+    if private_servers.listens(("127.0.0.1", 5432)):
         yield from (f"postgresql://{user}@127.0.0.1:5432/postgres" for user in users)
     if (SOCKETS / ".s.PGSQL.5432").exists():
         yield from (f"postgresql://{user}@/postgres?host={SOCKETS}" for user in users)
-
-
-def _listens(address: tuple[str, int]) -> bool:
-    try:
-        socket.create_connection(address, timeout=2).close()
-    except OSError:
-        return False
-    return True
 
 
 def programs() -> Path | None:
@@ -117,66 +108,71 @@ def programs() -> Path | None:
     on_path = shutil.which("initdb")
     # Links are followed: a link in a private directory may lead to programs any account can run.
     candidates = [*newest_first, *([Path(on_path).resolve().parent] if on_path else [])]
-    account = unprivileged()
-    return next((path for path in candidates if _can(account, "-x", path / "pg_ctl")), None)
+    account = private_servers.unprivileged("postgres")
+    return next((path for path in candidates if can(account, "-x", path / "pg_ctl")), None)
 
 
 def start_private(
-    bin_directory: Path, *, keep: bool, address: str = "127.0.0.1", network: str | None = None
+    bin_directory: Path,
+    *,
+    keep: bool,
+    address: str = "127.0.0.1",
+    network: str | None = None,
+    in_memory: bool = True,
+    more: str = "",
+    rules: str = "",
+    files: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Cluster, IO[str]]:
     """Make and start a cluster; hold on to the returned file, its lock says that the owner lives.
 
-    It listens on `address` alone; clients of `network` are let in beside those of this host. Raises
-    NoPostgres with the last line of the server's log.
+    It listens on `address` alone; clients of `network` are let in beside those of this host. `more` are
+    further lines of postgresql.conf, `rules` come first in pg_hba.conf, and `files` lie beside them for the
+    server alone. Raises NoService with the last line of the server's log.
     """
-    account = unprivileged()
-    directory = directory_for(account, "holdfast-postgres-")
+    account = private_servers.unprivileged("postgres")
+    directory = private_servers.directory_for(account, PREFIX, in_memory=in_memory)
     password = secrets.token_urlsafe(18)
     try:
         _initialise(bin_directory, directory, account, password)
-        if network is not None:
-            with (directory / "data" / "pg_hba.conf").open("a") as rules:
-                rules.write(f"host all all {network} scram-sha-256\n")
+        entrance = directory / "data" / "pg_hba.conf"
+        last = f"host all all {network} scram-sha-256\n" if network is not None else ""
+        entrance.write_text(f"{rules}\n{entrance.read_text()}{last}")
+        for name, text in files.items():
+            private_servers.write_private(directory / "data" / name, text, account)
+        with (directory / "data" / "postgresql.conf").open("a") as written:
+            written.write(f"{_SETTINGS.format(address=address)}{more}\n")
         url = _start(bin_directory, directory, account, password, address)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
     cluster = Cluster(str(directory), account, str(bin_directory / "pg_ctl"), url, keep)
-    return cluster, _record(cluster)
+    return cluster, private_servers.record(cluster)
 
 
-def unprivileged() -> str | None:
-    """Whom to run the server as: `None` is the present user."""
-    if os.geteuid() != 0:
-        return None
-    for name in ("postgres", "nobody"):
-        try:
-            return pwd.getpwnam(name).pw_name
-        except KeyError:
-            continue
-    raise NoPostgres("it does not run as root and there is no account `postgres` or `nobody`")
+def start_standby(bin_directory: Path, primary: Cluster) -> tuple[Cluster, IO[str]]:
+    """A copy of `primary` that follows it and takes no writes until `control("promote")`.
 
-
-def directory_for(account: str | None, prefix: str) -> Path:
-    """A new directory that `account` can work in."""
-    for base in (RECORDS, Path("/var/tmp"), Path("/tmp")):
-        base.mkdir(exist_ok=True)
-        directory = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
-        if account is not None:
-            shutil.chown(directory, account)
-        if _can(account, "-w", directory):
-            return directory
-        directory.rmdir()
-    raise NoPostgres("no directory for a private server: make /var/tmp writable for everybody")
+    Raises NoService.
+    """
+    directory = private_servers.directory_for(primary.account, PREFIX, in_memory=True)
+    try:
+        copy = [str(bin_directory / "pg_basebackup"), "-D", str(directory / "data"), "-c", "fast", "-R"]
+        checked(primary.account, [*copy, "-d", primary.url])
+        parts = urlsplit(primary.url)
+        url = _start(
+            bin_directory, directory, primary.account, str(parts.password), parts.hostname or "127.0.0.1"
+        )
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    cluster = Cluster(str(directory), primary.account, primary.pg_ctl, url, keep=False)
+    return cluster, private_servers.record(cluster)
 
 
 def _initialise(bin_directory: Path, directory: Path, account: str | None, password: str) -> None:
     secret = directory / "password"
-    secret.touch(mode=0o600)
-    secret.write_text(password)
-    if account is not None:
-        shutil.chown(secret, account)
-    _checked(
+    private_servers.write_private(secret, password, account)
+    checked(
         account,
         [
             str(bin_directory / "initdb"), "-D", str(directory / "data"), "-U", "holdfast", "-E", "UTF8",
@@ -188,98 +184,23 @@ def _initialise(bin_directory: Path, directory: Path, account: str | None, passw
 
 def _start(bin_directory: Path, directory: Path, account: str | None, password: str, address: str) -> str:
     log, data = directory / "log", directory / "data"
-    with (data / "postgresql.conf").open("a") as settings:
-        settings.write(_SETTINGS.format(address=address))
     # Between asking for a free port and using it somebody else may take it: then try another.
     for attempt in range(3):
         port = free_port()
         server = [str(bin_directory / "pg_ctl"), "-D", str(data), "-l", str(log), "-o", f"-p {port}"]
         command = [*server, "-w", "-t", "60", "start"]
-        if _run_as(account, command).returncode == 0:
+        if run_as(account, command).returncode == 0:
             return f"postgresql://holdfast:{password}@{address}:{port}/postgres"
         if attempt < 2:
             log.rename(directory / f"log.{attempt}")
-    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-    raise NoPostgres(f"a private PostgreSQL does not start: {lines[-1] if lines else 'it left no log'}")
-
-
-def free_port() -> int:
-    """A loopback port that nobody has at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _can(account: str | None, test: str, path: Path) -> bool:
-    return _run_as(account, ["/bin/sh", "-c", 'test "$0" "$1"', test, str(path)]).returncode == 0
-
-
-def _checked(account: str | None, command: list[str]) -> None:
-    done = _run_as(account, command)
-    if done.returncode != 0:
-        lines = (done.stdout or "").strip().splitlines() or ["no output"]
-        raise NoPostgres(f"{Path(command[0]).name} failed: {lines[-1]}")
-
-
-def _run_as(account: str | None, command: list[str]) -> subprocess.CompletedProcess[str]:
-    # The output goes to a file, not a pipe: the server inherits it and would keep a pipe open for good.
-    with tempfile.TemporaryFile("w+") as output:
-        if account is None:
-            done = subprocess.run(command, cwd="/", stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-        else:
-            done = subprocess.run(
-                command, cwd="/", stdin=subprocess.DEVNULL, stdout=output, stderr=output, **identity(account)
-            )  # fmt: skip
-        output.seek(0)
-        return subprocess.CompletedProcess(command, done.returncode, output.read())
-
-
-def identity(account: str) -> dict[str, Any]:
-    """What makes a subprocess run as `account`."""
-    entry = pwd.getpwnam(account)
-    return {
-        "user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": [], "env": os.environ | {"HOME": "/"},
-    }  # fmt: skip
-
-
-def _record(cluster: Cluster) -> IO[str]:
-    RECORDS.mkdir(exist_ok=True)
-    path = RECORDS / f"{Path(cluster.directory).name}.json"
-    record = path.open("x")
-    path.chmod(0o600)
-    fcntl.flock(record, fcntl.LOCK_EX)
-    json.dump(asdict(cluster), record)
-    record.flush()
-    return record
-
-
-def _records() -> Iterator[tuple[Path, Cluster]]:
-    for path in sorted(RECORDS.glob("*.json")):
-        try:
-            yield path, Cluster(**json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError):
-            continue  # written this very moment by another run, or removed by it
+    raise NoService(f"a private PostgreSQL does not start: {private_servers.last_line(log)}")
 
 
 def sweep(*, kept: bool) -> int:
     """Remove the clusters nobody owns any more, with `kept` also those of `make services`."""
-    removed = 0
-    for path, cluster in _records():
-        if cluster.keep and not kept:
-            continue
-        with path.open() as record:
-            try:
-                fcntl.flock(record, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            cluster.stop()
-            path.unlink(missing_ok=True)
-            removed += 1
-    return removed
+    return private_servers.sweep(Cluster, PREFIX, kept=kept)
 
 
 def release(cluster: Cluster, record: IO[str]) -> None:
     """Stop a cluster that this process owns and forget it."""
-    cluster.stop()
-    Path(record.name).unlink(missing_ok=True)
-    record.close()
+    private_servers.release(cluster, record)

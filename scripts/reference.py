@@ -14,7 +14,9 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import click
@@ -27,18 +29,25 @@ pages of their own. An ID may be shortened to a unique beginning; `@last` is the
 In JSON a time is ISO 8601 in UTC, and a `duration` is seconds as a number.
 """
 _CONFIGURATION = """\
-Read from {files} in the current folder (the first that is there), from the environment, and from `.env` and
-`.env.<profile>`. Strongest first: flag, `HOLDFAST_…` variable, `.env.<profile>`, `.env`, `profiles` block of
-the file, file, bare variable, default. `VAR_FILE` names a file that holds the value of `VAR`. In the file
-`${{VAR}}` and `${{VAR:-default}}` are filled in, and camelCase keys are read too. Durations need a unit
-(`30s`, `5m`, `12h`, `30d`). An unknown key is an error that names the nearest right one. `holdfast config
-show --origins` prints what is in effect and where it comes from.
+Read from the first of {files} in the current folder (a `config.yaml` if it holds settings of Holdfast,
+`pyproject.toml` if it has a table `[tool.holdfast]`), from the environment, and from `.env` and
+`.env.<profile>`. Strongest first: flag, `HOLDFAST_…` variable, `.env.<profile>`, `.env`, `profiles` block
+of the file, file, bare variable, default. `VAR_FILE` names a file that holds the value of the secret
+`VAR`. In the file `${{VAR}}`, `${{VAR:-default}}` and `${{file:PATH}}` are filled in; `$$` is a dollar
+sign. `holdfast config show --origins` prints what is in effect and where it comes from; [how to
+configure](../how-to/configure-holdfast.md) has examples.
+
+Durations need a unit (`250ms`, `30s`, `5m`, `12h`, `30d`), sizes too (`64MiB`, `10kB`). camelCase keys
+are read as well; behind them a bare integer is milliseconds. A name that ends in a unit (`…_ms`, `…_sec`,
+`…_days`) may stand for that of a duration. An unknown key is an error that names the nearest right one.
 """
 _LATER = """\
 ## Known, without effect in this version
 
-Accepted with a note by `holdfast config validate`, so that a file written for a later version is not called
-wrong: {later}.
+Checked like all others, and accepted with a note by `holdfast config validate`, so that a file written
+for a later version is neither called wrong nor believed. Those marked with † are refused with
+[`HF1101`](errors.md#hf1101-settingunavailable) by every command that opens the store. `*` stands for a
+place in a list, or for a name of your own.
 """
 _ERRORS = """\
 Every expected failure has a code that never changes. The command line prints code, cause, place and fix;
@@ -160,9 +169,9 @@ def _default(option: click.Option) -> str:
 
 def configuration_page() -> str:
     """Every setting with its default and its environment variable."""
-    from holdfast.config.convert import show
-    from holdfast.config.known import ALIASES, BARE, ENVIRONMENT, LATER
-    from holdfast.config.loader import FILES
+    from holdfast.config.files import FILES
+    from holdfast.config.known import ALIASES, BARE, BLOCKS, ENVIRONMENT
+    from holdfast.config.later import LATER
     from holdfast.config.schema import SETTINGS
 
     parts = [
@@ -172,16 +181,8 @@ def configuration_page() -> str:
     ]
     rows = []
     for path, setting in SETTINGS.items():
-        rule = setting.rule
-        default = show(rule, setting.default)
-        allowed = _listed(rule.choices) if rule.choices else rule.kind
         name = "HOLDFAST_" + path.upper().replace(".", "__")
-        shown = (
-            ""
-            if default is None
-            else _code(str(default).lower() if isinstance(default, bool) else str(default))
-        )
-        rows.append((f"`{path}`", allowed, shown, rule.doc, f"`{name}`"))
+        rows.append((f"`{path}`", *_setting_cells(setting.rule, setting.default), f"`{name}`"))
     parts.append(_table(("key", "value", "default", "meaning", "variable"), rows))
     parts.append("## Short variables\n\nEach with the prefix `HOLDFAST_`.\n")
     parts.append(
@@ -192,10 +193,30 @@ def configuration_page() -> str:
     )
     parts.append(_table(("variable", "setting"), [(f"`{k}`", f"`{v}`") for k, v in _named(BARE)]))
     parts.append("## Other spellings\n\nBehind these a bare integer is milliseconds.\n")
-    parts.append(_table(("spelling", "setting"), [(f"`{k}`", f"`{v}`") for k, v in _named(ALIASES)]))
-    later = ", ".join(f"`{path}`" for path in sorted(LATER))
-    parts.append(_LATER.format(later=later))
+    others = {**ALIASES, **{f"{block}.…": f"{path}.…" for block, path in BLOCKS.items()}}
+    parts.append(_table(("spelling", "setting"), [(f"`{k}`", f"`{v}`") for k, v in _named(others)]))
+    parts.append(_LATER)
+    later_rows = [
+        (
+            f"`{path}`{' †' if later.binding else ''}",
+            *_setting_cells(later.rule, later.default),
+            later.feature,
+        )
+        for path, later in LATER.items()
+    ]
+    parts.append(_table(("key", "value", "default", "meaning", "feature"), later_rows))
     return "\n".join(parts)
+
+
+def _setting_cells(rule: Any, default: Any) -> tuple[str, str, str]:
+    """What a setting may be, its default, and what it means."""
+    from holdfast.config.convert import show
+
+    allowed = _listed(rule.choices) if rule.choices else rule.kind
+    if default is None or default == ():
+        return allowed, "", rule.doc
+    shown = show(rule, default)
+    return allowed, _code(str(shown).lower() if isinstance(shown, bool) else str(shown)), rule.doc
 
 
 def _named(table: Any) -> list[tuple[str, str]]:
@@ -243,15 +264,36 @@ def python_page() -> str:
         "# Python API\n",
         _PYTHON,
     ]
+    from holdfast.events.streams import Streams
+    from holdfast.store.repository import Repository
     from holdfast.workflows.functions import Step, Workflow
 
     named: list[tuple[str, Any]] = [
         (f"holdfast.{name}", getattr(holdfast, name)) for name in holdfast.__all__
     ]
     named += [("What @app.step makes", Step), ("What @app.workflow makes", Workflow)]
+    named += [("What platform.repo makes", Repository), ("holdfast.events.streams.Streams", Streams)]
+    named += [(f"What platform.{name} is", service) for name, service in services().items()]
     for title, thing in named:
         parts.append(_thing(title, thing))
     return "\n".join(parts)
+
+
+def services() -> dict[str, type[Any]]:
+    """What a platform has by a name: the verbs of each family of records."""
+    import holdfast.domain
+    from holdfast.platform import Platform
+
+    names = [each.name for each in iter_modules(holdfast.domain.__path__, "holdfast.domain.")]
+    classes = {
+        each.__name__: each
+        for name in names
+        for each in vars(import_module(name)).values()
+        if isinstance(each, type) and each.__module__ == name
+    }
+    getters = {name: each.fget for name, each in vars(Platform).items() if isinstance(each, property)}
+    kinds = {name: inspect.get_annotations(getter)["return"] for name, getter in getters.items() if getter}
+    return {name: classes[kind] for name, kind in kinds.items() if kind in classes and name[0] != "_"}
 
 
 def _thing(title: str, thing: Any) -> str:
@@ -281,6 +323,7 @@ def _thing(title: str, thing: Any) -> str:
 def _signature(name: str, thing: Any) -> str:
     # Annotations are kept as text and come in quotes; the quotes of defaults stay.
     text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(thing)))
+    text = re.sub(r" = <dataclasses\._MISSING_TYPE[^>]*>", "", text)  # its text is an address
     text = re.sub(r"<(\w+\.\w+): [^>]*>", r"\1", text).replace("datetime.timedelta", "timedelta")
     return f"{name}{text}".removesuffix(" -> None")
 

@@ -1,26 +1,19 @@
-"""Fixtures every suite shares: the event loop, the databases, and how hard the crash tests try.
-
-Each test run makes databases of its own on the server and drops them; nothing else on the server is
-touched. A fresh database costs about 50 ms; a schema would cost 2 ms, but would share advisory locks,
-the month's partitions and `pg_stat_activity` with every other test on the server.
-"""
+"""Fixtures every suite shares: the event loop, the databases, and how hard the crash tests try."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import secrets
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
-import asyncpg
 import pytest
 
-from scripts import postgres
+from scripts import mariadb, postgres
+from tests import canary
+from tests.databases import Administrator, MysqlAdministrator, MysqlStores, empty_store, server
 
 VARIABLE = "HOLDFAST_TEST_POSTGRES_URL"
+MYSQL_VARIABLE = "HOLDFAST_TEST_MYSQL_URL"
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and what is ignored stays so in
 # every program they start; some of those are to be interrupted.
@@ -41,6 +34,34 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="short",
         help="chaos tests: the short form (default), or the long one with network partitions",
     )
+    parser.addoption(
+        "--ring",
+        type=int,
+        default=0,
+        metavar="N",
+        help="the copy around all kinds of store: with N executions more (default: those of every shape)",
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that printed or logged a password has failed."""
+    report = yield
+    said = [text for title, text in report.sections if title.endswith(report.when)]
+    if any(map(canary.is_in, said)):
+        report.outcome = "failed"
+        report.longrepr = "a password of the tests stands in what this test printed or logged"
+        report.sections = [(title, "(hidden)") for title, _ in report.sections]
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """So has one whose files, as far as the program made them, have a password in them."""
+    folder = getattr(item, "funcargs", {}).get("tmp_path")
+    found = list(canary.files_with_it(folder)) if folder is not None else []
+    yield
+    assert not found, f"a password of the tests stands in {found}"
 
 
 @pytest.fixture(scope="session")
@@ -60,52 +81,16 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class Administrator:
-    """One connection to the server that makes and drops databases, usable from plain fixtures."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._runner = asyncio.Runner()
-        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
-
-    def create(self) -> str:
-        """Make an empty database; its URL."""
-        name = f"holdfast_test_{secrets.token_hex(6)}"
-        # template0 is what no other test, tool or person has put anything into.
-        self._execute(f"CREATE DATABASE {name} TEMPLATE template0")
-        return urlunsplit(urlsplit(self._url)._replace(path=f"/{name}"))
-
-    def drop(self, url: str) -> None:
-        """Drop a database that `create` made, with whatever connections are left in it."""
-        self._execute(f"DROP DATABASE IF EXISTS {urlsplit(url).path[1:]} WITH (FORCE)")
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._runner.run(self._connection.close(timeout=10))
-        self._runner.close()
-
-    def _execute(self, statement: str) -> None:
-        async def execute() -> None:
-            # A test may have restarted the server or ended every backend.
-            if self._connection is None or self._connection.is_closed():
-                self._connection = await asyncpg.connect(self._url, timeout=10)
-            await self._connection.execute(statement, timeout=60)
-
-        self._runner.run(execute())
+@pytest.fixture(scope="session")
+def _administrator() -> Iterator[Administrator]:
+    administrator = Administrator(server(postgres, VARIABLE))
+    yield administrator
+    administrator.close()
 
 
 @pytest.fixture(scope="session")
-def _administrator() -> Iterator[Administrator]:
-    url = os.environ.get(VARIABLE) or postgres.discover()
-    if not url or url == "private":
-        pytest.fail(
-            f"no PostgreSQL answers; run `make test`, or `make services` and set {VARIABLE}", pytrace=False
-        )
-    if problem := postgres.problem_with(url):
-        pytest.fail(f"{VARIABLE} does not serve: {problem}", pytrace=False)
-    administrator = Administrator(url)
-    yield administrator
-    administrator.close()
+def _mysql_administrator() -> MysqlAdministrator:
+    return MysqlAdministrator(server(mariadb, MYSQL_VARIABLE))
 
 
 @pytest.fixture(scope="session")
@@ -124,11 +109,46 @@ def fresh_postgres(_administrator: Administrator) -> Iterator[str]:
     _administrator.drop(url)
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "memory"])
+@pytest.fixture
+def made_postgres(_administrator: Administrator) -> Iterator[str]:
+    """An empty store of this test alone on PostgreSQL, its tables made already."""
+    url = _administrator.create_made()
+    yield url
+    _administrator.drop(url)
+
+
+@pytest.fixture(scope="session")
+def mysql_url(_mysql_administrator: MysqlAdministrator) -> Iterator[str]:
+    """The same as `postgres_url` on MariaDB or MySQL."""
+    url = _mysql_administrator.create()
+    yield url
+    _mysql_administrator.drop(url)
+
+
+@pytest.fixture
+def fresh_mysql(_mysql_administrator: MysqlAdministrator) -> Iterator[str]:
+    """The same as `fresh_postgres` on MariaDB or MySQL."""
+    url = _mysql_administrator.create()
+    yield url
+    _mysql_administrator.drop(url)
+
+
+@pytest.fixture(scope="session")
+def _mysql_stores(_mysql_administrator: MysqlAdministrator) -> Iterator[MysqlStores]:
+    stores = MysqlStores(_mysql_administrator)
+    yield stores
+    stores.close()
+
+
+@pytest.fixture
+def made_mysql(_mysql_stores: MysqlStores) -> Iterator[str]:
+    """An empty store of this test alone on MariaDB or MySQL, its tables made already."""
+    url = _mysql_stores.take()
+    yield url
+    _mysql_stores.give_back(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mysql", "file", "memory"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty store, once per kind of store."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'holdfast.db'}"
-    if request.param == "memory":
-        return "memory://"
-    return str(request.getfixturevalue("fresh_postgres"))
+    return empty_store(request, tmp_path, is_made=True)

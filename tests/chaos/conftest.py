@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import random
 import shutil
+import subprocess
+import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,11 +16,15 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.seeds import Seeded, keep, kept, rerun, seed_of_today
-from tests.crash.harness import Tally, Wrong, ledger_folder
+from tests.crash.harness import ROOT, Tally, Wrong, environment, ledger_folder
+from tests.databases import empty_store
+
+IDLE_START_S = 1.0
+SLOWEST = 6.0
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """The network is broken in the long form only: there it runs or fails, and is never skipped."""
+    """Packets are dropped in the long form only: there it runs or fails, and is never skipped."""
     is_short = config.getoption("--chaos") == "short"
     return True if is_short and collection_path.name == "test_partitions.py" else None
 
@@ -63,6 +70,18 @@ def seeded(request: pytest.FixtureRequest, chaos_scope: str, kept_seed: int, fol
 
 
 @pytest.fixture
+def slowness() -> float:
+    """How many times as long as on an idle machine a process takes now to start: 1 to `SLOWEST`.
+
+    Where that is much, leases and rests have to be longer: a team whose leases run out while nothing is
+    broken, and which is killed before it has started, exercises nothing.
+    """
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import holdfast.stores"], cwd=ROOT, env=environment(), check=True)
+    return min(SLOWEST, max(1.0, (time.monotonic() - began) / IDLE_START_S))
+
+
+@pytest.fixture
 def tally(record_property: Callable[[str, object], None]) -> Iterator[Tally]:
     """Counts what a test exercised."""
     made = Tally()
@@ -77,12 +96,16 @@ def folder() -> Iterator[Path]:
         yield made
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty store that several processes can open."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'holdfast.db'}"
-    return str(request.getfixturevalue("fresh_postgres"))
+    return empty_store(request, tmp_path, is_made=True)
+
+
+@pytest.fixture(params=["postgresql", "mysql"])
+def server_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty store on a server, which a proxy can stand in front of."""
+    return empty_store(request, tmp_path, is_made=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

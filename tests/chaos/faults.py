@@ -6,34 +6,37 @@ import asyncio
 import random
 import signal
 from collections.abc import Coroutine
-from contextlib import suppress
 from typing import Any, Literal
 
-import asyncpg
-
-from scripts import postgres
 from tests.chaos.proxy import Place, Proxy
+from tests.chaos.servers import Server, end_sessions
 from tests.chaos.team import Team
 
 PLACES = (Place.BEFORE, Place.SENT, Place.REPLIED)
+_SESSIONS = 6
+_CUT_WITHIN_S = 60.0
 
 
 class Breaker:
     """Faults that need a database, a proxy or time; each method is a `Fault`."""
 
-    def __init__(
-        self, *, url: str = "", proxy: Proxy | None = None, cluster: postgres.Cluster | None = None
-    ) -> None:
-        self._url = url
+    def __init__(self, *, proxy: Proxy | None = None, server: Server | None = None) -> None:
         self._proxy = proxy
-        self._cluster = cluster
+        self._server = server
         self._healing: set[asyncio.Task[None]] = set()
-        self._server = asyncio.Lock()
+        self._restarting = asyncio.Lock()
 
     async def healed(self) -> None:
         """Wait until everything that was broken works again."""
         while self._healing:
             await asyncio.gather(*self._healing)
+
+    async def cut_as_planned(self) -> None:
+        """Wait until every cut that is planned was made; somebody has to go on writing."""
+        assert self._proxy is not None
+        async with asyncio.timeout(_CUT_WITHIN_S):
+            while self._proxy.pending:  # noqa: ASYNC110 - the proxy does not tell
+                await asyncio.sleep(0.02)
 
     def _later(self, healing: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(healing)
@@ -62,25 +65,15 @@ class Breaker:
     # Connections.
 
     async def end_sessions(self, team: Team, chance: random.Random) -> None:
-        """pg_terminate_backend for some of the workers' sessions in this database."""
-        with suppress(asyncpg.PostgresError, OSError):
-            connection = await asyncpg.connect(self._url, timeout=5)
-            try:
-                rows = await connection.fetch(
-                    "SELECT pid FROM pg_stat_activity "
-                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-                )
-                for row in chance.sample(rows, k=min(len(rows), chance.randint(1, 6))):
-                    await connection.execute("SELECT pg_terminate_backend($1)", row["pid"])
-                    team.tally.add(sessions_ended=1)
-            finally:
-                await connection.close(timeout=5)
+        """The server ends some of the workers' sessions, whatever they are in the middle of."""
+        assert self._server is not None
+        team.tally.add(sessions_ended=await end_sessions(self._server.url, chance, _SESSIONS))
 
     async def cut_commits(self, team: Team, chance: random.Random) -> None:
         """Cut the next connections that make something durable: before, while, or after they do."""
         assert self._proxy is not None
-        for _ in range(chance.randint(1, 3)):
-            self._proxy.cut_next(chance.choice(PLACES))
+        for place in chance.sample(PLACES, k=len(PLACES)):
+            self._proxy.cut_next(place)
 
     async def black_hole(self, team: Team, chance: random.Random) -> None:
         """One direction swallows everything for a while."""
@@ -123,6 +116,6 @@ class Breaker:
         await self._restart("immediate")
 
     async def _restart(self, mode: Literal["fast", "immediate"]) -> None:
-        assert self._cluster is not None
-        async with self._server:
-            await asyncio.to_thread(self._cluster.restart, mode)
+        assert self._server is not None
+        async with self._restarting:
+            await asyncio.to_thread(self._server.restart, mode)

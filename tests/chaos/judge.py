@@ -23,6 +23,11 @@ from tests.crash.harness import Wrong
 CLOCK_SLACK_S = 0.25
 """What may lie between a moment in the database and the note of it, on a busy machine."""
 _ENDS = ("execution.completed", "execution.failed", "execution.cancelled")
+_AT_US = {
+    "sqlite": "at",
+    "postgresql": "(extract(epoch FROM at) * 1000000)::bigint",
+    "mysql": "timestampdiff(MICROSECOND, '1970-01-01', at)",
+}
 _GIVEN_UP = (*_ENDS, "execution.suspended")
 
 
@@ -74,14 +79,13 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 async def read_record(store: Store, history: Path, *, lease_s: float) -> Record:
     """What the judge needs, from the store and the history."""
-    sqlite = store.driver.dialect == "sqlite"
     schema = f"{store.driver.schema}." if store.driver.schema else ""
     rows = await store.driver.fetch_text(
-        "SELECT id, status, epoch, recoveries, owner IS NOT NULL, parent IS NOT NULL, key "
-        f"FROM {schema}executions"
+        "SELECT e.id, e.status, e.epoch, e.recoveries, e.owner IS NOT NULL, e.parent IS NOT NULL, e.key "
+        f"FROM {schema}executions e"
     )
     ids = {bytes(row[6]): row[0] for row in rows}
-    at = "at" if sqlite else "(extract(epoch FROM at) * 1000000)::bigint"
+    at = _AT_US[store.driver.dialect]
     events: dict[str, list[Event]] = defaultdict(list)
     for key, *rest, payload in await store.driver.fetch_text(
         f"SELECT execution, seq, epoch, type, path, generation, attempt, result, {at}, payload "
@@ -325,6 +329,7 @@ def takeovers(record: Record) -> list[Takeover]:
         for event in events
         if event.type in _GIVEN_UP
     }
+    given_back = {(line["key"], line["epoch"]) for line in record.lines("gives_back")}
     owned: dict[str, dict[str, Any]] = {}
     found = []
     for line in record.lines("owns"):
@@ -332,21 +337,34 @@ def takeovers(record: Record) -> list[Takeover]:
         if before is not None and line["epoch"] < before["epoch"]:
             continue  # the answer to its claim came when others had taken it long ago
         owned[line["execution"]] = line
-        if before is not None and (line["execution"], before["epoch"]) not in given_up:
+        if before is None or (before.get("key"), before["epoch"]) in given_back:
+            continue
+        if (line["execution"], before["epoch"]) not in given_up:
             owner = (before[field] for field in ("epoch", "boot", "pid", "t"))
             found.append(Takeover(line["execution"], *owner, line["t"], line["boot"]))
     return found
 
 
 def nobody_is_robbed(record: Record) -> None:
-    """What a live owner runs is taken from it only when its lease is over."""
+    """What a live owner runs is taken from it only when its lease is over.
+
+    A claim that was under way when the lease ran out was made under the boot before, whose lease is over. The
+    process may note it under the boot that it is about to come back with, before it notes that it is back.
+    """
     deaths = _Moments(record, "killed", "died")
+    back_since = {line["boot"]: line["t"] for line in record.lines("boots")}
+    first_lapse: dict[int, float] = {}
+    for line in record.lines("lapsed"):
+        first_lapse.setdefault(line["pid"], line["t"])
     renewed: dict[str, list[float]] = defaultdict(list)
     for line in record.lines("renewed"):
         renewed[line["boot"]].append(line["asked"])
     for taken in takeovers(record):
         if deaths.next(taken.pid, taken.since) <= taken.at or taken.owner == taken.successor:
             continue  # dead; or its own, under a new epoch, when the answer to its first claim was lost
+        lapsed_before = first_lapse.get(taken.pid, taken.since + 1) <= taken.since
+        if lapsed_before and taken.since < back_since.get(taken.owner, 0.0):
+            continue
         times = renewed[taken.owner]
         place = bisect_right(times, taken.at)
         left_s = times[place - 1] + record.lease_s - taken.at if place else 0.0

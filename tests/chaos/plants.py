@@ -6,17 +6,32 @@ They patch the library in the process that calls them and never its files.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from tests.crash.plants import forget_epoch
 
 
 def take_from_the_living() -> None:
-    """The sweep does not look at leases: whoever is registered counts as dead."""
+    """The sweep does not look at locks: whoever else is registered on this host counts as dead."""
     from holdfast.fleet import sweeps
     from holdfast.fleet.ownership import Life
 
-    sweeps.look_at = lambda folder, boot: Life.GONE  # type: ignore[attr-defined]
+    def look(folder: Path, boot: bytes) -> Life:
+        # One that took itself for dead as well would never come to claim anything.
+        return Life.ALIVE if _is_open_here(folder / boot.hex()) else Life.GONE
+
+    sweeps.look_at = look  # type: ignore[attr-defined]
+
+
+def _is_open_here(file: Path) -> bool:
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            if descriptor.readlink() == file:
+                return True
+    return False
 
 
 def keep_the_epoch() -> None:
@@ -26,26 +41,29 @@ def keep_the_epoch() -> None:
 
 def lose_timers() -> None:
     """The sweep forgets a timer that is due instead of waking what waits for it."""
-    _edit("fleet.wake_due", ("SET status = 'ready'", "SET due_at = NULL"))
+    _edit(
+        "fleet.wake_due",
+        ("SET status = 'ready'", "SET due_at = NULL"),
+        ("SET e.status = 'ready'", "SET e.due_at = NULL"),
+    )
 
 
 def suspend_blindly() -> None:
     """An execution is suspended without looking whether a message came meanwhile."""
-    from holdfast.store.drivers import sqlite_flush
+    from holdfast.store.drivers import mysql_flush, sqlite_flush
 
-    judge = sqlite_flush._judge
-
-    def blind(write: Any, fence: Any) -> Any:
+    def blind(judge: Callable[[Any, Any], Any], write: Any, fence: Any) -> Any:
         if write.transition is not None:
             write.transition = write.transition._replace(expect_wakes=None)
         return judge(write, fence)
 
-    sqlite_flush._judge = blind
+    sqlite_flush._judge = partial(blind, sqlite_flush._judge)
+    mysql_flush._judge = partial(blind, mysql_flush._judge)
     _edit("journal.flush", ("effect.expect_wakes IS NOT NULL AND", "false AND"))
 
 
 def _edit(name: str, *replacements: tuple[str, str]) -> None:
-    """Change a statement of both dialects; where it is, one of the texts has to be in it."""
+    """Change a statement of every dialect; where it is, one of the texts has to be in it."""
     from holdfast.store import sql
 
     read = sql.Statements._read

@@ -30,9 +30,12 @@ from typing import Any, NamedTuple
 import holdfast as hf
 from holdfast.config.loader import load
 from holdfast.config.schema import Config
-from holdfast.fleet import ownership
+from holdfast.fleet import claims, ownership, sweeps
+from holdfast.fleet.launcher import Launcher
 from holdfast.fleet.runs import Runs
+from holdfast.records.executions import BootId
 from holdfast.store.journal import Entry, Holding, Journal
+from holdfast.store.store import Store
 from holdfast.workflows import branches
 from holdfast.workflows.engine import ExecutionRuntime
 
@@ -76,6 +79,7 @@ class History:
     """Appends lines; each is whole or not there, whatever becomes of its writer."""
 
     def __init__(self, path: str | Path) -> None:
+        self._path = path
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self._pid = os.getpid()
 
@@ -83,6 +87,12 @@ class History:
         line = {"t": time.monotonic(), "kind": kind, "pid": self._pid} | fields
         os.write(self._descriptor, (json.dumps(line) + "\n").encode())
         os.fsync(self._descriptor)
+
+    def read(self, kind: str) -> list[dict[str, Any]]:
+        """The lines of one kind that anybody has written so far."""
+        lines = Path(self._path).read_text().splitlines(keepends=True)
+        noted = [json.loads(line) for line in lines if line.endswith("\n")]
+        return [line for line in noted if line["kind"] == kind]
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -196,10 +206,14 @@ def build(settings: Settings, history: History) -> tuple[hf.App, Workflows]:  # 
 def observe(history: History, boot: Callable[[], bytes]) -> None:
     """Have the library's own steps noted: who owns what, which bodies run, what becomes of leases."""
     begin, perform, lose = ExecutionRuntime.__init__, ExecutionRuntime.perform, Holding.lose
+    started_as = _observe_starts()
 
     def begin_noted(self: ExecutionRuntime, engine: Any, holding: Holding, *rest: Any, **named: Any) -> None:
         begin(self, engine, holding, *rest, **named)
-        history.note("owns", execution=holding.id, epoch=holding.epoch, boot=boot().hex())
+        key = bytes(holding.key).hex()
+        # What was started here belongs to the boot that it was started as, also when the answer came late.
+        owner = started_as.get(key, boot()) if holding.epoch == 1 else boot()
+        history.note("owns", execution=holding.id, epoch=holding.epoch, boot=owner.hex(), key=key)
 
     async def perform_noted(self: ExecutionRuntime, path: str, *rest: Any) -> Any:
         ordinal, encoded, run, *others = rest
@@ -229,6 +243,33 @@ def observe(history: History, boot: Callable[[], bytes]) -> None:
     ExecutionRuntime.perform = perform_noted  # type: ignore[method-assign]
     Holding.lose = lose_noted  # type: ignore[method-assign]
     _observe_leases(history)
+    _observe_returns(history)
+
+
+def _observe_starts() -> dict[str, bytes]:
+    """The boots that executions are started as, by their keys."""
+    real, started_as = Launcher._entry, {}
+
+    async def entry(self: Launcher, *rest: Any, owner: BootId | None) -> tuple[Holding, Entry]:
+        holding, made = await real(self, *rest, owner=owner)
+        if owner is not None:
+            started_as[bytes(holding.key).hex()] = bytes(owner)
+        return holding, made
+
+    Launcher._entry = entry  # type: ignore[method-assign]
+    return started_as
+
+
+def _observe_returns(history: History) -> None:
+    """A run that the store failed ends without a word; its worker gives the execution back a little later."""
+    real = claims.put_back
+
+    async def put_back(store: Store, boot: BootId, holding: Holding, blocked_on: str | None = None) -> bool:
+        # Noted before it is done: whoever claims next comes behind it.
+        history.note("gives_back", key=bytes(holding.key).hex(), epoch=holding.epoch)
+        return await real(store, boot, holding, blocked_on)
+
+    sweeps.put_back = put_back  # type: ignore[attr-defined]
 
 
 def _observe_leases(history: History) -> None:

@@ -1,12 +1,14 @@
-"""A TCP proxy in front of PostgreSQL that reads the frames of the protocol, so that it can cut at a boundary.
+"""A TCP proxy in front of a database that reads the frames of the protocol, so that it can cut at a boundary.
 
-A boundary is where a client asks for something to become durable: the Sync behind a statement that writes, or
-a simple `COMMIT`. A connection can be cut before the request reaches
+A boundary is where a client asks for something to become durable. On PostgreSQL: the Sync behind a statement
+that writes, or a simple `COMMIT`; on MariaDB and MySQL: a packet of statements that ends in `COMMIT`, or a
+single statement that writes outside a transaction. A connection can be cut before the request reaches
 the server, right after it was sent on, or when the server has answered and the client has not heard of it.
 The proxy can also stop carrying bytes in one direction (a black hole), hold everything still (a pause), and
 refuse new connections. It counts what it did.
 
-The proxy never stands in the way of encryption: it says that there is none, as a server without TLS does.
+The proxy never stands in the way of encryption: it tells clients of PostgreSQL that there is none, as a
+server without TLS does. Clients of MariaDB have to be told by their settings.
 """
 
 from __future__ import annotations
@@ -24,6 +26,12 @@ from urllib.parse import urlsplit, urlunsplit
 _STARTUP = {80877103, 80877104}  # asks for TLS, asks for GSSAPI encryption
 _CHUNK = 65_536
 _WRITES = re.compile(r"\b(INSERT\s+INTO|DELETE\s+FROM|UPDATE)\s+\"")  # what it writes to has a quoted schema
+_WRITES_ALONE = re.compile(r"(?:INSERT|UPDATE|DELETE|REPLACE)\b")
+# MariaDB: the first byte of an answer's packet, a flag of its status, and the bytes of a number by its first.
+_OK, _ERROR, _END = 0x00, 0xFF, 0xFE
+_MORE = 0x08
+_ENDS_ONCE = 1 << 24  # of the client's capabilities: nothing stands between a result's columns and its rows
+_LENGTHS = {0xFC: 3, 0xFD: 4, 0xFE: 9}
 
 
 class Place(StrEnum):
@@ -35,13 +43,11 @@ class Place(StrEnum):
 
 
 class Link:
-    """One client's connection and the one to the server behind it."""
+    """One client's connection and the one to the server behind it, in one of the protocols."""
 
     def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
         self.client = client
         self.server = server
-        self.texts: dict[bytes, str] = {}  # prepared statements by name
-        self.armed = ""  # what kind of write was bound and waits for its Sync
         self.dropping = False  # answers are awaited and not passed on
         self.born = time.monotonic()
         self.dead = False  # nothing gets through any more, and nobody is told
@@ -51,8 +57,45 @@ class Link:
         for writer in (self.client, self.server):
             writer.transport.abort()
 
-    def sees(self, kind: bytes, body: bytes) -> str:
-        """Note a client's message; what it makes durable, or nothing."""
+    async def greet(self, reader: asyncio.StreamReader, moving: asyncio.Event) -> None:
+        """Carry what a client says before its messages have their usual form."""
+
+    async def message(self, reader: asyncio.StreamReader) -> tuple[bytes, str]:
+        """The client's next message, and what it makes durable, or nothing."""
+        raise NotImplementedError
+
+    def is_answered(self, data: bytes) -> bool:
+        """Whether the server has said, with this at the latest, what came of the message that was cut."""
+        return True
+
+
+class PostgresLink(Link):
+    """PostgreSQL's protocol, version 3."""
+
+    def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
+        super().__init__(client, server)
+        self.texts: dict[bytes, str] = {}  # prepared statements by name
+        self.armed = ""  # what kind of write was bound and waits for its Sync
+
+    async def greet(self, reader: asyncio.StreamReader, moving: asyncio.Event) -> None:
+        """The first message has no type, and may ask for encryption before."""
+        while True:
+            length = await reader.readexactly(4)
+            body = await reader.readexactly(struct.unpack("!I", length)[0] - 4)
+            await moving.wait()
+            if struct.unpack("!I", body[:4])[0] in _STARTUP:
+                self.client.write(b"N")
+                continue
+            self.server.write(length + body)
+            return
+
+    async def message(self, reader: asyncio.StreamReader) -> tuple[bytes, str]:
+        """See `Link.message`."""
+        head = await reader.readexactly(5)
+        body = await reader.readexactly(struct.unpack("!I", head[1:])[0] - 4)
+        return head + body, self._sees(head[:1], body)
+
+    def _sees(self, kind: bytes, body: bytes) -> str:
         if kind == b"P":
             name, _, rest = body.partition(b"\0")
             self.texts[name] = rest.partition(b"\0")[0].decode(errors="replace")
@@ -79,11 +122,83 @@ def kind_of_write(text: str) -> str:
     return "lease" if "lease_until" in text else "write"
 
 
+class MysqlLink(Link):
+    """The protocol of MariaDB and MySQL, statements as text and without TLS."""
+
+    def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
+        super().__init__(client, server)
+        self.in_transaction = False
+        self._answer = b""
+        self._rows = 0  # 0: the head of a result comes next; 1: its columns; 2: its rows
+        self._first = 1  # where the way through a result begins
+        self._is_greeted = False
+
+    async def message(self, reader: asyncio.StreamReader) -> tuple[bytes, str]:
+        """See `Link.message`."""
+        head = await reader.readexactly(4)
+        body = await reader.readexactly(int.from_bytes(head[:3], "little"))
+        if not self._is_greeted:
+            self._is_greeted = True
+            self._first = 2 if int.from_bytes(body[:4], "little") & _ENDS_ONCE else 1
+        is_query = head[3] == 0 and body[:1] == b"\x03"
+        return head + body, self._sees(body[1:].decode(errors="replace")) if is_query else ""
+
+    def _sees(self, text: str) -> str:
+        if re.search(r"(?:\A|;\n)START TRANSACTION\b", text):
+            self.in_transaction = True
+        is_commit = re.search(r"(?:\A|;\n)COMMIT\Z", text) is not None
+        if is_commit or text == "ROLLBACK":
+            self.in_transaction = False
+        is_alone = not self.in_transaction and _WRITES_ALONE.match(text) is not None
+        if not is_commit and not is_alone:
+            return ""
+        if "INSERT INTO events" in text:
+            return "flush"
+        return "lease" if "lease_until" in text else "commit" if text == "COMMIT" else "write"
+
+    def is_answered(self, data: bytes) -> bool:
+        """See `Link.is_answered`. The server answers each statement of a packet; only the last one counts."""
+        self._answer += data
+        while len(self._answer) >= 4:
+            end = 4 + int.from_bytes(self._answer[:3], "little")
+            if len(self._answer) < end:
+                break
+            body, self._answer = self._answer[4:end], self._answer[end:]
+            if self._is_last(body):
+                return True
+        return False
+
+    def _is_last(self, body: bytes) -> bool:
+        """Whether nothing follows this packet of an answer."""
+        if body[0] == _ERROR:
+            return True
+        if self._rows == 0:
+            if body[0] != _OK:
+                self._rows = self._first
+                return False
+            return not _status_in(body) & _MORE
+        if body[0] == _END and len(body) < 9:
+            self._rows = (self._rows + 1) % 3
+            status = body[3] if self._first == 1 else _status_in(body)
+            return self._rows == 0 and not status & _MORE
+        return False
+
+
+def _status_in(body: bytes) -> int:
+    """The status at the end of an answer, behind the rows that were changed and the last number given out."""
+    rest = body[1:]
+    for _ in range(2):
+        rest = rest[_LENGTHS.get(rest[0], 1) :]
+    return rest[0]
+
+
 class Proxy:
     """Listens on a port of this host's loopback for one server; `running` opens and closes it."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
+    def __init__(self, url: str) -> None:
+        server = urlsplit(url)
+        self._link, port = (MysqlLink, 3306) if server.scheme == "mysql" else (PostgresLink, 5432)
+        self._target = (str(server.hostname), server.port or port)
         self._server: asyncio.Server | None = None
         self._links: set[Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -215,7 +330,7 @@ class Proxy:
         except OSError:
             writer.transport.abort()
             return
-        link = Link(writer, server)
+        link = self._link(writer, server)
         self._links.add(link)
         try:
             async with asyncio.TaskGroup() as both:
@@ -233,30 +348,17 @@ class Proxy:
     # Carrying bytes.
 
     async def _up(self, reader: asyncio.StreamReader, link: Link) -> None:
-        await self._greet(reader, link)
+        await link.greet(reader, self._moving["up"])
         while True:
-            head = await reader.readexactly(5)
-            body = await reader.readexactly(struct.unpack("!I", head[1:])[0] - 4)
+            message, boundary = await link.message(reader)
             await self._moving["up"].wait()
             if link.dead:
                 continue
-            if (boundary := link.sees(head[:1], body)) and self._plans:
+            if boundary and self._plans:
                 self.counts[f"cuts_at_{boundary}"] += 1
-                await self._cut_at(self._plans.pop(0), head + body, link)
-            link.server.write(head + body)
+                await self._cut_at(self._plans.pop(0), message, link)
+            link.server.write(message)
             await link.server.drain()
-
-    async def _greet(self, reader: asyncio.StreamReader, link: Link) -> None:
-        """The first message has no type, and may ask for encryption before."""
-        while True:
-            length = await reader.readexactly(4)
-            body = await reader.readexactly(struct.unpack("!I", length)[0] - 4)
-            await self._moving["up"].wait()
-            if struct.unpack("!I", body[:4])[0] in _STARTUP:
-                link.client.write(b"N")
-                continue
-            link.server.write(length + body)
-            return
 
     async def _cut_at(self, place: Place, message: bytes, link: Link) -> None:
         self.counts[f"cuts_{place}"] += 1
@@ -272,11 +374,12 @@ class Proxy:
 
     async def _down(self, reader: asyncio.StreamReader, link: Link) -> None:
         while data := await reader.read(_CHUNK):
+            if not link.dropping:
+                await self._moving["down"].wait()
             if link.dropping:
-                raise _Over
-            await self._moving["down"].wait()
-            if link.dropping:
-                raise _Over
+                if link.is_answered(data):
+                    raise _Over
+                continue
             if link.dead:
                 continue
             link.client.write(data)

@@ -27,6 +27,7 @@ from tests.crash.harness import Tally, Wrong
 
 POLL_S = 2.0
 DRAIN_S = 60.0
+_LEASES_PATIENT = 30
 
 
 @dataclass(slots=True)
@@ -41,8 +42,16 @@ class Member:
 class Team:
     """Workers that are replaced at once when they die, for as long as the team stands."""
 
-    def __init__(self, settings: Settings, folder: Path, tally: Tally, nurseries: list[Nursery]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        tally: Tally,
+        nurseries: list[Nursery],
+        urls: tuple[str, ...] = (),
+    ) -> None:
         self.settings = settings
+        self._urls = urls or (settings.url,)
         self.tally = tally
         self.history = History(settings.history)
         self.members: list[Member] = []
@@ -64,6 +73,14 @@ class Team:
             self._keepers.append(asyncio.create_task(self._keep(member)))
         return added
 
+    async def at_work(self) -> None:
+        """Wait until every process of the team is registered: what breaks before only keeps it from that."""
+        deadline = time.monotonic() + DRAIN_S
+        while {member.pid for member in self.members} - {line["pid"] for line in self.history.read("boots")}:
+            if time.monotonic() > deadline:
+                raise Wrong("the workers do not start")
+            await asyncio.sleep(0.05)
+
     def nursery_of(self, place: int) -> Nursery:
         return self._nurseries[place % len(self._nurseries)]
 
@@ -72,6 +89,7 @@ class Team:
         runtime = self._folder / f"runtime-{self._born}" if not settings.locks else self._folder / "runtime"
         runtime.mkdir(mode=0o700, exist_ok=True)
         nursery = self.nursery_of(place)
+        settings = replace(settings, url=self._urls[place % len(self._urls)])
         pid = await nursery.spawn(f"worker-{place}", settings.row(), XDG_RUNTIME_DIR=str(runtime))
         self.history.note("spawned", worker=pid, place=place)
         return pid
@@ -138,14 +156,18 @@ async def team(
     size: int = 4,
     *,
     prefixes: tuple[tuple[str, ...], ...] = ((),),
+    urls: tuple[str, ...] = (),
 ) -> AsyncIterator[Team]:
-    """A team of `size` workers, spread over one nursery per prefix (a command to run the nursery under)."""
+    """A team of `size` workers, spread over one nursery per prefix (a command to run the nursery under).
+
+    `urls` are ways to the store, over which they are spread as well.
+    """
     logs = folder / "logs"
     logs.mkdir(exist_ok=True)
     nurseries = [Nursery(logs, prefix=prefix) for prefix in prefixes]
     for nursery in nurseries:
         await nursery.__aenter__()
-    made = Team(settings, folder, tally, nurseries)
+    made = Team(settings, folder, tally, nurseries, urls)
     try:
         await made.fill(size)
         yield made
@@ -169,6 +191,7 @@ class Client:
     ) -> None:
         """`signals_within_s` None: the test itself sends the signals."""
         self._signals_within_s = signals_within_s
+        self.patience_s = max(DRAIN_S, _LEASES_PATIENT * settings.lease_s)  # faults may last some leases
         self._app, self._workflows = build(settings, History(settings.history))
         self._history = History(settings.history)
         self._tally = tally
@@ -231,7 +254,7 @@ class Client:
             await asyncio.gather(*self._sending)
 
     async def _insist(self, ask: Callable[[], Awaitable[Any]]) -> Any:
-        deadline = time.monotonic() + DRAIN_S
+        deadline = time.monotonic() + self.patience_s
         while True:
             try:
                 return await ask()
@@ -240,7 +263,7 @@ class Client:
             except RetryLater:
                 self._tally.add(calls_made_again=1)
             if time.monotonic() > deadline:
-                raise Wrong("the store could not be reached for a minute")
+                raise Wrong(f"the store could not be reached for {self.patience_s:g} s")
             await asyncio.sleep(0.05)
 
     async def unfinished(self) -> int:
@@ -284,8 +307,8 @@ class Client:
     async def _stuck(self) -> str:
         prefix = f"{self.store.driver.schema}." if self.store.driver.schema else ""
         text = (
-            f"SELECT id, status, epoch, recoveries, wakes, due_at, blocked_on FROM {prefix}executions "
-            "WHERE finished_at IS NULL ORDER BY key LIMIT 5"
+            f"SELECT id, status, epoch, recoveries, wakes, due_at, blocked_on FROM {prefix}executions e "
+            "WHERE finished_at IS NULL ORDER BY e.key LIMIT 5"
         )
         rows = await self.store.driver.fetch_text(text)
         return "; ".join(str(tuple(row)) for row in rows)
@@ -343,3 +366,16 @@ async def storm(
 async def kill_one(team: Team, chance: random.Random) -> None:
     """SIGKILL for one of them."""
     team.kill(chance.choice(team.members))
+
+
+async def kill_an_owner(client: Client, team: Team, chance: random.Random) -> None:
+    """SIGKILL for a worker that has just begun to run an execution: somebody has to take it over."""
+    id = await client.start(chance)
+    deadline = time.monotonic() + client.patience_s
+    while time.monotonic() < deadline:
+        owners = [line["pid"] for line in team.history.read("owns") if line["execution"] == id]
+        for member in team.members:
+            if member.pid in owners[-1:] and team.kill(member):
+                return
+        await asyncio.sleep(0.01)
+    raise Wrong(f"{id}: nobody runs it {client.patience_s:g} s after its start")

@@ -7,11 +7,12 @@ import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+from asyncmy.errors import MySQLError
 
+from scripts import mariadb
 from tests.chaos.judge import Event, Record, Row, judge, read_history, takeover_times
 from tests.chaos.proxy import Place, Proxy
 from tests.crash.harness import Wrong
@@ -33,7 +34,7 @@ def honest() -> Record:
     history = [
         line(0.0, "spawned", 9, worker=1, place=0),
         line(0.1, "renewed", 1, boot="a", asked=0.1),
-        line(0.2, "owns", 1, execution="x", epoch=1, boot="a"),
+        line(0.2, "owns", 1, execution="x", epoch=1, boot="a", key="00"),
         about(0.3, "body", 1, 1),
         line(1.0, "killed", 9, worker=1),
         line(1.1, "died", 9, worker=1, status=-9),
@@ -55,6 +56,23 @@ def test_an_honest_record_passes_and_is_measured() -> None:
     record = honest()
     assert judge(record)["takeovers"] == 1
     assert takeover_times(record) == [1.0]
+
+
+def test_what_its_owner_gave_back_was_not_taken_from_it() -> None:
+    record = honest()
+    robbed(record)
+    record.history.insert(4, line(1.9, "gives_back", 1, key="00", epoch=1))
+    assert judge(record)["takeovers"] == 0
+
+
+def test_a_claim_that_was_under_way_at_a_lapse_was_not_robbed() -> None:
+    record = honest()
+    robbed(record)
+    record.history[:2] = [line(0.1, "lapsed", 1, boot="0"), line(0.25, "boots", 1, boot="a")]
+    assert judge(record)["takeovers"] == 1
+    record.history[1]["t"] = 0.15
+    with pytest.raises(Wrong, match="live owner"):
+        judge(record)
 
 
 def two_results(record: Record) -> None:
@@ -158,10 +176,9 @@ def test_the_proxy_cuts_where_it_says(
     postgres_url: str, place: Place, arrives: bool, transaction: bool
 ) -> None:
     async def cut() -> int:
-        server = urlsplit(postgres_url)
         direct = await asyncpg.connect(postgres_url)
         await direct.execute('DROP TABLE IF EXISTS "cut"; CREATE TABLE "cut" (n integer)')
-        async with Proxy(str(server.hostname), int(server.port or 5432)).running() as proxy:
+        async with Proxy(postgres_url).running() as proxy:
             client = await asyncpg.connect(proxy.url_for(postgres_url), ssl=False)
             try:
                 if transaction:
@@ -183,3 +200,45 @@ def test_the_proxy_cuts_where_it_says(
         return found
 
     assert asyncio.run(cut()) == int(arrives)
+
+
+@pytest.mark.parametrize(
+    ("place", "arrives"), [(Place.BEFORE, 0), (Place.REPLIED, 1)], ids=["before", "replied"]
+)
+@pytest.mark.parametrize(
+    "packet",
+    [
+        "INSERT INTO cut VALUES (1)",
+        "START TRANSACTION;\nINSERT INTO cut VALUES (1);\nCOMMIT",
+        "START TRANSACTION;\nSELECT n FROM cut;\nINSERT INTO cut VALUES (1);\nCOMMIT",
+        "START TRANSACTION;\nSELECT n FROM cut;\nSELECT sleep(0.1);\nINSERT INTO cut VALUES (1);\nCOMMIT",
+    ],
+    ids=["autocommit", "commit", "one-result", "two-results"],
+)
+def test_the_proxy_cuts_mariadb_where_it_says(
+    mysql_url: str, place: Place, arrives: int, packet: str
+) -> None:
+    async def ask(url: str, *texts: str) -> list[Any]:
+        async def run(cursor: Any) -> list[Any]:
+            for text in texts:
+                await cursor.execute(text)
+                while await cursor.nextset():
+                    continue
+            return list(await cursor.fetchall())
+
+        return await mariadb.asking(url, run)
+
+    async def cut() -> int:
+        await ask(mysql_url, "CREATE OR REPLACE TABLE cut (n integer)")
+        async with Proxy(mysql_url).running() as proxy:
+            proxy.cut_next(place)
+            with pytest.raises((MySQLError, OSError)) as told:
+                async with asyncio.timeout(20):
+                    await ask(proxy.url_for(mysql_url), packet)
+            assert not isinstance(told.value, TimeoutError), "the proxy did not see where the answer ends"
+            assert proxy.counts[f"cuts_{place}"] == 1
+        found = (await ask(mysql_url, "SELECT count(*) FROM cut"))[0][0]
+        await ask(mysql_url, "DROP TABLE cut")
+        return int(found)
+
+    assert asyncio.run(cut()) == arrives

@@ -14,10 +14,12 @@ from tests.chaos.program import Settings
 from tests.chaos.seeds import Seeded
 from tests.chaos.team import POLL_S, Client, Fault, finish, kill_one, storm, team
 from tests.crash.harness import Tally, Wrong
+from tests.databases import empty_store
 
 pytestmark = pytest.mark.chaos
 
-KILLS = {"short": 60, "long": 2_500}  # long: for each of the two ways on each of the two stores
+KILLS = {"short": 60, "long": 2_500}  # long: for each of the two ways on each of the stores
+MYSQL_SHORT = 20
 IN_FLIGHT = 60
 
 
@@ -46,8 +48,9 @@ async def kill_for_a_while(
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A death is known by lock files, or by the lease alone: the short form takes one way for each store."""
     if "shared" in metafunc.fixturenames:
-        both = [("sqlite", True), ("postgresql", False), ("sqlite", False), ("postgresql", True)]
-        chosen = both if metafunc.config.getoption("--chaos") == "long" else both[:2]
+        short = [("sqlite", True), ("postgresql", False), ("mysql", False)]
+        is_long = metafunc.config.getoption("--chaos") == "long"
+        chosen = [*short, *((store, not locks) for store, locks in short)] if is_long else short
         ids = [f"{store}-{'same-host' if locks else 'other-hosts'}" for store, locks in chosen]
         metafunc.parametrize(("shared", "locks"), chosen, indirect=["shared"], ids=ids)
 
@@ -55,17 +58,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def shared(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty store of the kind that is asked for."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'holdfast.db'}"
-    return str(request.getfixturevalue("fresh_postgres"))
+    return empty_store(request, tmp_path, is_made=True)
 
 
 def test_workers_are_killed_at_random(
     shared: str, folder: Path, chaos_scope: str, tally: Tally, seeded: Seeded, locks: bool
 ) -> None:
     settings = Settings(url=shared, history=str(folder / "history.jsonl"), locks=locks)
+    kills = MYSQL_SHORT if chaos_scope == "short" and shared.startswith("mysql") else KILLS[chaos_scope]
     with seeded() as chance:
-        asyncio.run(kill_for_a_while(settings, folder, tally, chance, KILLS[chaos_scope]))
+        asyncio.run(kill_for_a_while(settings, folder, tally, chance, kills))
     tally.require(
         "kills",
         "zombies_woken",

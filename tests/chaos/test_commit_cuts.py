@@ -6,7 +6,6 @@ import asyncio
 import random
 import time
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -21,17 +20,13 @@ from tests.crash.harness import Tally, Wrong
 pytestmark = pytest.mark.chaos
 
 CUTS = {"short": 100, "long": 10_000}
+MYSQL_SHORT = 30
 STATEMENT_TIMEOUT_S = 5
 NOTICED_WITHIN_S = 15.0
 
 
-def proxy_for(url: str) -> Proxy:
-    server = urlsplit(url)
-    return Proxy(str(server.hostname), int(server.port or 5432))
-
-
 async def cut_commits(url: str, folder: Path, tally: Tally, chance: random.Random, cuts: int) -> None:
-    proxy = proxy_for(url)
+    proxy = Proxy(url)
     async with proxy.running():
         settings = Settings(url=proxy.url_for(url), history=str(folder / "history.jsonl"))
         async with Client(settings, tally) as client, team(settings, folder, tally, 2) as workers:
@@ -46,16 +41,17 @@ async def cut_commits(url: str, folder: Path, tally: Tally, chance: random.Rando
 
 
 def test_a_commit_that_is_cut_off_counts_once(
-    fresh_postgres: str, folder: Path, chaos_scope: str, tally: Tally, seeded: Seeded
+    server_url: str, folder: Path, chaos_scope: str, tally: Tally, seeded: Seeded
 ) -> None:
+    cuts = MYSQL_SHORT if chaos_scope == "short" and server_url.startswith("mysql") else CUTS[chaos_scope]
     with seeded() as chance:
-        asyncio.run(cut_commits(fresh_postgres, folder, tally, chance, CUTS[chaos_scope]))
+        asyncio.run(cut_commits(server_url, folder, tally, chance, cuts))
     tally.require("cuts_before", "cuts_sent", "cuts_replied", "cuts_at_flush", "executions_checked")
 
 
 async def go_silent(url: str, folder: Path, tally: Tally, chance: random.Random) -> None:
     """Every connection becomes half-open: nothing arrives on it, and nobody says so."""
-    proxy = proxy_for(url)
+    proxy = Proxy(url)
     async with proxy.running():
         history = str(folder / "history.jsonl")
         hurried = {"storage.statement_timeout": f"{STATEMENT_TIMEOUT_S}s"}
@@ -70,16 +66,16 @@ async def go_silent(url: str, folder: Path, tally: Tally, chance: random.Random)
 
 
 def test_half_open_connections_hold_nothing_up(
-    fresh_postgres: str, folder: Path, tally: Tally, seeded: Seeded
+    server_url: str, folder: Path, tally: Tally, seeded: Seeded
 ) -> None:
     with seeded() as chance:
-        asyncio.run(go_silent(fresh_postgres, folder, tally, chance))
+        asyncio.run(go_silent(server_url, folder, tally, chance))
     tally.require("half_open_connections", "executions_checked")
 
 
 async def refuse(url: str, folder: Path, tally: Tally, chance: random.Random) -> None:
     """All connections break at once and none is accepted for a while; then everybody comes back."""
-    proxy, workers_at_all, budget = proxy_for(url), 4, 40
+    proxy, workers_at_all, budget = Proxy(url), 4, 40
     async with proxy.running():
         settings = Settings(url=proxy.url_for(url), history=str(folder / "history.jsonl"))
         direct = Settings(url=url, history=settings.history)
@@ -105,7 +101,7 @@ async def refuse(url: str, folder: Path, tally: Tally, chance: random.Random) ->
         raise Wrong(f"workers ended because the database was away: {ended}")
 
 
-def test_coming_back_is_no_stampede(fresh_postgres: str, folder: Path, tally: Tally, seeded: Seeded) -> None:
+def test_coming_back_is_no_stampede(server_url: str, folder: Path, tally: Tally, seeded: Seeded) -> None:
     with seeded() as chance:
-        asyncio.run(refuse(fresh_postgres, folder, tally, chance))
+        asyncio.run(refuse(server_url, folder, tally, chance))
     tally.require("refused", "executions_checked")

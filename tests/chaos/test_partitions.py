@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from scripts import postgres
 from tests.chaos.network import Hosts, NoNetwork, hosts
 from tests.chaos.program import Settings
 from tests.chaos.seeds import Seeded
-from tests.chaos.team import Client, Fault, Team, finish, kill_one, storm, team
+from tests.chaos.servers import KINDS, Server, server_of_our_own
+from tests.chaos.team import DRAIN_S, Client, Fault, Team, finish, kill_one, storm, team
 from tests.crash.harness import Tally, Wrong
 
 pytestmark = pytest.mark.chaos
@@ -23,6 +23,7 @@ HOSTS = 3
 PARTITIONS = 60
 LASTS_S = (0.1, 30.0)
 NOTICED_WITHIN_S = 15.0
+LEASE_S = 2.0
 IN_FLIGHT = 30
 
 
@@ -36,14 +37,11 @@ def three() -> Iterator[Hosts]:
         pytest.fail(str(problem), pytrace=False)
 
 
-@pytest.fixture
-def cluster(three: Hosts) -> Iterator[postgres.Cluster]:
+@pytest.fixture(params=KINDS)
+def server(request: pytest.FixtureRequest, three: Hosts) -> Iterator[Server]:
     """A server that listens on the bridge and nowhere else."""
-    programs = postgres.programs()
-    assert programs is not None, "initdb and pg_ctl are needed: apt-get install postgresql"
-    made, record = postgres.start_private(programs, keep=False, address=three.address, network=three.subnet)
-    yield made
-    postgres.release(made, record)
+    with server_of_our_own(request.param, address=three.address, network=three.subnet) as made:
+        yield made
 
 
 class Partitions:
@@ -84,10 +82,11 @@ class Partitions:
             await asyncio.gather(*self._healing)
 
 
-def settings_for(cluster: postgres.Cluster, folder: Path) -> Settings:
+def settings_for(server: Server, folder: Path, slowness: float) -> Settings:
     # Between the hosts of one machine there is nobody who could listen.
-    plain = {"storage.postgresql.ssl.mode": "disable"}
-    return Settings(url=cluster.url, history=str(folder / "history.jsonl"), locks=False, extra=plain)
+    history = str(folder / "history.jsonl")
+    plain = {f"storage.{server.kind}.ssl.mode": "disable"}
+    return Settings(url=server.url, history=history, locks=False, extra=plain, lease_s=LEASE_S * slowness)
 
 
 async def break_the_network(
@@ -102,18 +101,19 @@ async def break_the_network(
     async with asking as client, working as workers:
         over = asyncio.Event()
         supply = asyncio.create_task(client.keep_in_flight(IN_FLIGHT, chance, over))
+        await workers.at_work()
         await storm(workers, plan, PARTITIONS, chance, (0.5, 4.0))
         over.set()
         await supply
         await faults.healed()
-        await finish(client, workers)
+        await finish(client, workers, patience_s=DRAIN_S * settings.lease_s / LEASE_S)
 
 
 def test_partitions_lose_nothing(
-    three: Hosts, cluster: postgres.Cluster, folder: Path, tally: Tally, seeded: Seeded
+    three: Hosts, server: Server, folder: Path, tally: Tally, seeded: Seeded, slowness: float
 ) -> None:
     with seeded() as chance:
-        asyncio.run(break_the_network(three, settings_for(cluster, folder), folder, tally, chance))
+        asyncio.run(break_the_network(three, settings_for(server, folder, slowness), folder, tally, chance))
     tally.require("partitions", "one_way_partitions", "kills", "takeovers", "executions_checked")
 
 
@@ -124,6 +124,7 @@ async def notice(
     async with asking as client, working as workers:
         for _ in range(12):
             await client.start(chance)
+        await workers.at_work()
         await asyncio.sleep(2.0)  # they are in the middle of it
         had = len(network.connections(0))
         network.cut(0)
@@ -135,12 +136,12 @@ async def notice(
             await asyncio.sleep(0.2)
         tally.add(half_open_noticed_ms=round((time.monotonic() - began) * 1000), half_open=had)
         network.join(0)
-        await finish(client, workers)
+        await finish(client, workers, patience_s=DRAIN_S * settings.lease_s / LEASE_S)
 
 
 def test_half_open_connections_are_noticed(
-    three: Hosts, cluster: postgres.Cluster, folder: Path, tally: Tally, seeded: Seeded
+    three: Hosts, server: Server, folder: Path, tally: Tally, seeded: Seeded, slowness: float
 ) -> None:
     with seeded() as chance:
-        asyncio.run(notice(three, settings_for(cluster, folder), folder, tally, chance))
+        asyncio.run(notice(three, settings_for(server, folder, slowness), folder, tally, chance))
     tally.require("half_open", "executions_checked")

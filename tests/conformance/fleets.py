@@ -17,7 +17,7 @@ from holdfast.fleet.worker import WAITS_HERE_S, Worker
 from holdfast.programs import find_program
 from holdfast.records.executions import BootId
 from holdfast.store.store import Store
-from tests.conformance.hands import hand
+from tests.conformance.hands import hand, mark, moment_text, prefixed
 
 POLL = timedelta(milliseconds=50)
 NEWEST = 2**31 - 1
@@ -84,7 +84,7 @@ async def on_store(
 async def present(store: Store, boot: BootId) -> None:
     """Register an owner that nobody renews, for a year: some tests shift the clock."""
     lease: Any = timedelta(days=365)
-    if store.driver.dialect == "sqlite":
+    if store.driver.dialect != "postgresql":
         lease = round(lease / timedelta(microseconds=1))
     await store.driver.fetch("workers.register", boot, "worker", "here", 1, lease)
 
@@ -109,9 +109,6 @@ class Ghost:
     async def vanish(self) -> None:
         """Let its lease be over by the database's clock."""
         boot = self.registration.boot
-        if self.store.driver.dialect == "postgresql":
-            past = "now() - interval '1 s'"
-            text = f"UPDATE {self.store.driver.schema}.workers SET lease_until = {past} WHERE boot_id = $1"
-        else:
-            text = "UPDATE workers SET lease_until = 0 WHERE boot_id = ?1"
+        past, workers = moment_text(self.store, 1), prefixed(self.store, "workers")
+        text = f"UPDATE {workers} SET lease_until = {past} WHERE boot_id = {mark(self.store, 1)}"
         await self.store.driver.fetch_text(text, boot)

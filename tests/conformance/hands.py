@@ -1,14 +1,15 @@
 """Two hands on one store: connections that collide on purpose, and places where a flush can be stopped.
 
 Nothing here waits for time to pass. A flush is stopped by a lock that the test holds: on SQLite a gate in the
-writer's thread, on PostgreSQL an advisory lock that a trigger asks for. That somebody waits is read from
-`pg_locks`. `plant` puts a named defect into one store object, so that a test can show what the real
+writer's thread, on the servers an advisory lock that a trigger asks for. That somebody waits is read from the
+server's own lists. `plant` puts a named defect into one store object, so that a test can show what the real
 statement protects against.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import threading
 import time
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import asyncmy
 import asyncpg
 
 from holdfast.fleet.ownership import Claim, Registration, claim
@@ -47,6 +49,18 @@ CREATE TRIGGER gate BEFORE INSERT ON holdfast.events
 """
 
 
+_LOCK_WAIT = re.compile(
+    r"^---TRANSACTION(?:(?!^---).)*?^LOCK WAIT (?:(?!^---).)*? thread id (\d+),", re.M | re.S
+)
+_MYSQL_GATE_SQL = f"""
+CREATE TRIGGER gate BEFORE INSERT ON events FOR EACH ROW
+IF NEW.path = '{GATE_PATH}' THEN
+    SET @hf_gate = GET_LOCK(CONCAT('gate ', DATABASE()), {PATIENCE_S:.0f});
+    DO RELEASE_LOCK(CONCAT('gate ', DATABASE()));
+END IF
+"""
+
+
 @asynccontextmanager
 async def hand(url: str, *, busy_timeout: str | None = None) -> AsyncIterator[Store]:
     """One more connection to the store at `url`, migrated."""
@@ -67,6 +81,38 @@ async def hand(url: str, *, busy_timeout: str | None = None) -> AsyncIterator[St
 
 def is_sqlite(store: Store) -> bool:
     return store.driver.dialect == "sqlite"
+
+
+def is_mysql(store: Store) -> bool:
+    return store.driver.dialect == "mysql"
+
+
+def is_postgresql(store: Store) -> bool:
+    return store.driver.dialect == "postgresql"
+
+
+def mark(store: Store, number: int) -> str:
+    """The placeholder of a bound value in a text for the store."""
+    return f"${number}" if is_postgresql(store) else f"?{number}"
+
+
+def prefixed(store: Store, table: str) -> str:
+    """A table as a text for the store names it."""
+    return f"{store.driver.schema}.{table}" if store.driver.schema else table
+
+
+def bytes_text(store: Store, value: bytes) -> str:
+    """Bytes as they are written in a text for the store."""
+    return f"'\\x{value.hex()}'" if is_postgresql(store) else f"x'{value.hex()}'"
+
+
+def moment_text(store: Store, at_us: int) -> str:
+    """A moment, in microseconds since 1970, as it is written in a text for the store."""
+    if is_sqlite(store):
+        return str(at_us)
+    if is_mysql(store):
+        return f"(TIMESTAMP'1970-01-01 00:00:00' + INTERVAL {at_us} MICROSECOND)"
+    return f"to_timestamp({at_us}::bigint / 1000000.0)"
 
 
 async def rows(store: Store, text: str, *args: Any) -> list[Row]:
@@ -168,9 +214,15 @@ async def until(condition: Callable[[], Awaitable[bool]], otherwise: str) -> Non
 # Planted defects.
 
 
+def statements_of(store: Store) -> Any:
+    """The statements that one store reads."""
+    driver: Any = store.driver
+    return driver._scripts._statements if is_mysql(store) else driver._sql
+
+
 def plant(store: Store, statement: str, old: str, new: str) -> None:
     """Change the text of one statement of one store. Before its first flush, for those of the journal."""
-    statements: Any = store.driver._sql  # type: ignore[attr-defined]
+    statements = statements_of(store)
     text = statements[statement]
     assert old in text, f"{statement} has no {old!r}: the planted defect has to follow the statement"
     statements._texts[statement] = text.replace(old, new)
@@ -208,32 +260,49 @@ class ThreadGate(Gate):
 
 
 class AdvisoryGate(Gate):
-    """Stops a PostgreSQL flush inside its statement, when it has locked its rows and writes the event."""
+    """Stops a server's flush inside its statement, when it has locked its rows and writes the event."""
 
-    def __init__(self, connection: asyncpg.Connection[Any]) -> None:
+    def __init__(self, connection: Beside, waiting: str, release: str) -> None:
         self._connection = connection
+        self._waiting = waiting
+        self._release = release
         self._releasing: asyncio.Task[Any] | None = None
 
     async def reached(self) -> None:
         async def waits() -> bool:
-            return bool(
-                await self._connection.fetchval(
-                    "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
-                    "WHERE l.locktype = 'advisory' AND NOT l.granted AND d.datname = current_database()"
-                )
-            )
+            return bool(await self._connection.fetchval(self._waiting))
 
         await until(waits, "the flush never came")
 
     def release(self) -> None:
-        self._releasing = asyncio.ensure_future(
-            self._connection.execute(f"SELECT pg_advisory_unlock({GATE_LOCK})")
-        )
+        self._releasing = asyncio.ensure_future(self._connection.fetchval(self._release))
 
     async def close(self) -> None:
         if self._releasing is not None:
             await self._releasing
         await self._connection.close(timeout=5)
+
+
+async def advisory_gate(store: Store) -> AdvisoryGate:
+    """A gate that is closed, on the server of the store."""
+    connection = await beside(store)
+    if is_mysql(store):
+        await connection.execute(_MYSQL_GATE_SQL)
+        await connection.fetchval("SELECT GET_LOCK(CONCAT('gate ', DATABASE()), 0)")
+        return AdvisoryGate(
+            connection,
+            "SELECT count(*) FROM information_schema.processlist "
+            "WHERE db = DATABASE() AND state = 'User lock'",
+            "SELECT RELEASE_LOCK(CONCAT('gate ', DATABASE()))",
+        )
+    await connection.execute(_GATE_SQL)
+    await connection.execute(f"SELECT pg_advisory_lock({GATE_LOCK})")
+    return AdvisoryGate(
+        connection,
+        "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
+        "WHERE l.locktype = 'advisory' AND NOT l.granted AND d.datname = current_database()",
+        f"SELECT pg_advisory_unlock({GATE_LOCK})",
+    )
 
 
 @asynccontextmanager
@@ -243,10 +312,7 @@ async def gate(store: Store) -> AsyncIterator[Gate]:
     What stands beside the event (the execution's row, messages) has not been written when it stops.
     """
     if not is_sqlite(store):
-        connection = await beside(store)
-        await connection.execute(_GATE_SQL)
-        await connection.execute(f"SELECT pg_advisory_lock({GATE_LOCK})")
-        advisory = AdvisoryGate(connection)
+        advisory = await advisory_gate(store)
         try:
             yield advisory
         finally:
@@ -268,9 +334,50 @@ async def gate(store: Store) -> AsyncIterator[Gate]:
         flush._insert_events = insert
 
 
-async def beside(store: Store) -> asyncpg.Connection[Any]:
-    """A bare PostgreSQL connection to the same database."""
-    connection: asyncpg.Connection[Any] = await store.driver.connect()  # type: ignore[attr-defined]
+class MysqlBeside:
+    """A bare connection to MariaDB or MySQL, with the few methods of asyncpg's that the tests use."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    async def execute(self, text: str) -> None:
+        await self.fetch(text)
+
+    async def fetch(self, text: str) -> list[Row]:
+        async with self._raw.cursor() as cursor:
+            await cursor.execute(text)
+            return list(await cursor.fetchall())
+
+    async def fetchval(self, text: str) -> Any:
+        found = await self.fetch(text)
+        return found[0][0] if found else None
+
+    async def close(self, timeout: float | None = None) -> None:
+        async with asyncio.timeout(timeout):
+            await self._raw.ensure_closed()
+
+
+Beside = Any
+"""A bare connection: asyncpg's, or a `MysqlBeside`."""
+
+
+async def beside(store: Store) -> Beside:
+    """A bare connection to the same database of a server; every statement commits by itself."""
+    driver: Any = store.driver
+    if is_mysql(store):
+        options = driver.options
+        return MysqlBeside(
+            await asyncmy.connect(
+                host=options.host,
+                port=options.port,
+                user=options.user,
+                password=options.password or "",
+                database=options.database,
+                charset="utf8mb4",
+                autocommit=True,
+            )
+        )
+    connection: asyncpg.Connection[Any] = await driver.connect()
     return connection
 
 
@@ -294,8 +401,14 @@ def is_locked(store: Store) -> bool:
     return False
 
 
-async def waiters(connection: asyncpg.Connection[Any]) -> int:
+async def waiters(connection: Beside) -> int:
     """How many sessions of this database wait for a row that somebody else has locked."""
+    if isinstance(connection, MysqlBeside):
+        # Not `information_schema.innodb_trx`: a copy that is not renewed while somebody keeps asking for it.
+        ((_, _, text),) = await connection.fetch("SHOW ENGINE INNODB STATUS")
+        waiting = {int(number) for number in _LOCK_WAIT.findall(text)}
+        ours = await connection.fetch("SELECT id FROM information_schema.processlist WHERE db = DATABASE()")
+        return len(waiting & {row[0] for row in ours})
     found = await connection.fetchval(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
         "AND pid <> pg_backend_pid() AND wait_event_type = 'Lock' "

@@ -19,13 +19,14 @@ from holdfast.errors import (
 )
 from holdfast.fleet import approvals
 from holdfast.fleet.approvals import ApprovalStatus, ask, decide, expire
+from holdfast.fleet.cancelling import withdraw
 from holdfast.fleet.outside import OutsideRows
 from holdfast.orchestrator import Orchestrator
 from holdfast.store import codec
 from holdfast.store.journal import Holding
 from holdfast.store.store import Store
 from holdfast.workflows.driving import Outcome
-from tests.conformance.hands import begin, blocked, ending, hand, is_sqlite, plant, take_over, until
+from tests.conformance.hands import begin, blocked, ending, hand, mark, plant, take_over, until
 from tests.conformance.stops import stopped_at
 
 pytestmark = pytest.mark.anyio
@@ -104,7 +105,7 @@ async def test_what_an_ended_execution_asked_can_not_be_decided(shared_url: str)
         await mine.journal.append(ending(holding))
         with pytest.raises(AlreadyDecided, match="withdrawn"):
             await decide(mine, "a", approved=True)
-        await approvals.withdraw_left(mine)
+        await withdraw(mine, holding.key)
         assert (await approvals.get(mine, "a")).status is ApprovalStatus.WITHDRAWN
 
 
@@ -182,8 +183,8 @@ async def test_an_owner_that_lost_the_execution_asks_nobody(shared_url: str) -> 
 
 async def test_without_the_epoch_a_zombie_asks(shared_url: str) -> None:
     async with hand(shared_url) as mine, hand(shared_url) as theirs:
-        mark = "?2" if is_sqlite(mine) else "$2"
-        plant(mine, "executions.hold", f"epoch = {mark}", f"epoch > {mark}")
+        asked = mark(mine, 2)
+        plant(mine, "executions.hold", f"epoch = {asked}", f"epoch > {asked}")
         holding = await begin(mine)
         await take_over(theirs, holding.key)
         await ask(mine, holding, "ok", "a", "Ship it?", None, None)

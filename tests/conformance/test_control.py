@@ -25,9 +25,10 @@ from holdfast.errors import (
 )
 from holdfast.events.log import EventLog
 from holdfast.fleet import bulk, cancelling, control
-from holdfast.fleet.cancelling import cancel, cancel_orphans
+from holdfast.fleet.cancelling import cancel
 from holdfast.fleet.claims import Lane, claim_lane
 from holdfast.fleet.control import pause, resume
+from holdfast.fleet.leaving import Rounds
 from holdfast.fleet.ownership import Registration, claim
 from holdfast.fleet.starts import new_key
 from holdfast.fleet.sweeps import recover
@@ -46,15 +47,19 @@ from tests.conformance.hands import (
     begin,
     beside,
     blocked,
+    bytes_text,
     ending,
     gate,
     hand,
+    is_mysql,
     is_sqlite,
     log_of,
     plant,
+    prefixed,
     result,
     row_of,
     rows,
+    statements_of,
     suspending,
 )
 
@@ -125,7 +130,8 @@ async def sql(store: Store, text: str) -> None:
         connection.close()
     else:
         raw = await beside(store)
-        await raw.execute(text.format(now="now()", **{name: f"holdfast.{name}" for name in names}))
+        now = "now(6)" if is_mysql(store) else "now()"
+        await raw.execute(text.format(now=now, **{name: prefixed(store, name) for name in names}))
         await raw.close()
 
 
@@ -435,7 +441,8 @@ async def test_a_death_between_parent_and_children_strands_none(
 
     async with both(shared_url) as (mine, owner, theirs, asker):
         if planted:
-            plant(theirs, "control.ask_children", "WHERE e.parent =", "WHERE FALSE AND e.parent =")
+            parent_of = "e.open_parent" if is_mysql(mine) else "e.parent"
+            plant(theirs, "control.ask_children", f"WHERE {parent_of} =", f"WHERE FALSE AND {parent_of} =")
         parent = await waiting(mine)
         child = await child_of(mine, parent, "child")
         monkeypatch.setattr(cancelling, "cancel_children", died)
@@ -443,16 +450,21 @@ async def test_a_death_between_parent_and_children_strands_none(
             await cancel(theirs, asker, await row_of(theirs, parent.key))
         monkeypatch.undo()
         assert await inbox(mine, child.key) == ([] if planted else ["cancel"])
-        assert await cancel_orphans(mine, owner) == 1
+        assert await Rounds(mine, owner).look() == 1
         assert (await row_of(mine, child.key)).status is ExecutionStatus.CANCELLED
-        assert await cancel_orphans(mine, owner) == 0
+        assert await Rounds(mine, owner).look() == 0
 
 
 async def test_what_it_waits_for_is_withdrawn_and_its_places_are_free(shared_url: str) -> None:
     async with both(shared_url) as (mine, _, theirs, asker):
         holding = await begin(mine)
-        key = f"x'{holding.key.hex()}'" if is_sqlite(mine) else f"'\\x{holding.key.hex()}'"
-        await sql(mine, f"INSERT INTO {{waits}} VALUES ({key}, 'w', 'default', 'sig', {{now}})")
+        key = bytes_text(mine, holding.key)
+        digest = ("path_digest, ", "'w', ") if is_mysql(mine) else ("", "")
+        await sql(
+            mine,
+            f"INSERT INTO {{waits}} (execution, path, {digest[0]}tenant_id, name, created_at) "
+            f"VALUES ({key}, 'w', {digest[1]}'default', 'sig', {{now}})",
+        )
         await sql(
             mine,
             "INSERT INTO {approvals} (tenant_id, id, execution, path, title, status, created_at) "
@@ -460,7 +472,7 @@ async def test_what_it_waits_for_is_withdrawn_and_its_places_are_free(shared_url
         )
         await sql(
             mine,
-            "INSERT INTO {tasks} (tenant_id, id, execution, path, capability, status, lease_us, created_at, "
+            "INSERT INTO {tasks} (tenant_id, id, execution, path, capability, status, lease, created_at, "
             f"updated_at) VALUES ('default', 't', {key}, 't', 'x', 'pending', 1, {{now}}, {{now}})",
         )
         await sql(mine, f"INSERT INTO {{slots}} VALUES ('q', 's', 1, {key})")
@@ -471,8 +483,7 @@ async def test_what_it_waits_for_is_withdrawn_and_its_places_are_free(shared_url
             ("tasks", "status"),
             ("slots", "holder"),
         ):
-            prefix = "" if is_sqlite(mine) else "holdfast."
-            found = await rows(mine, f"SELECT {column} FROM {prefix}{table}")
+            found = await rows(mine, f"SELECT {column} FROM {prefixed(mine, table)}")
             expected: Any = {"waits": [], "approvals": ["withdrawn"], "tasks": ["cancelled"], "slots": [None]}
             assert [row[0] for row in found] == expected[table]
 
@@ -552,7 +563,7 @@ async def test_nothing_of_a_request_that_breaks_off_is_seen(shared_url: str, ver
         names = ["control.lock", "control.release", "control.free_slots", "control.event"]
         if verb is cancel:
             names += ["control.withdraw_tasks", "executions.wake", "inbox.post", "control.ask_children"]
-        texts: Any = theirs.driver._sql  # type: ignore[attr-defined]
+        texts = statements_of(theirs)
         for name in names:
             real = texts[name]
             texts._texts[name] = "SELECT nonsense FROM nowhere"
@@ -660,8 +671,8 @@ async def test_an_approval_is_withdrawn_and_asked_for_again_by_a_retry(shared_ur
         return bool((await hf.approval("May I?", id="ok")).approved)
 
     async def state() -> list[str]:
-        prefix = "" if is_sqlite(app.store) else "holdfast."
-        return [row[0] for row in await rows(app.store, f"SELECT status FROM {prefix}approvals")]
+        approvals = prefixed(app.store, "approvals")
+        return [row[0] for row in await rows(app.store, f"SELECT status FROM {approvals}")]
 
     async with app:
         app._launcher.engine.sleep_max_s = 0.0  # type: ignore[union-attr]

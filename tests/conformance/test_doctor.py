@@ -16,7 +16,8 @@ import holdfast as hf
 from holdfast.fleet.diagnosis import Finding, Level, Limits, diagnose
 from holdfast.store.store import Store
 from tests.conformance.fleets import Ghost, hired
-from tests.conformance.hands import begin, beside, hand, is_sqlite, rows, until
+from tests.conformance.hands import begin, beside, hand, is_postgresql, rows, until
+from tests.databases import empty_store
 
 pytestmark = pytest.mark.anyio
 NOW = Limits(snapshot=timedelta(0), takeover=timedelta(0))
@@ -56,7 +57,7 @@ async def test_a_new_store_is_well(shared_url: str) -> None:
         findings = await diagnose(store)
         assert {each.level for each in findings} == {Level.OK}
         expected = {"schema", "versions", "queues", "owners", "database"}
-        if not is_sqlite(store):
+        if is_postgresql(store):
             expected |= {"snapshots", "partitions"}
         assert {each.check for each in findings} == expected
 
@@ -206,15 +207,21 @@ async def test_it_looks_at_partitions(fresh_postgres: str) -> None:
         await connection.close()
 
 
-async def test_it_tells_of_migrations_first(shared_url: str, tmp_path: Path) -> None:
-    done = doctor(shared_url, tmp_path)
-    if shared_url.startswith("sqlite"):
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+def bare_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a store that nobody has made yet."""
+    return empty_store(request, tmp_path)
+
+
+async def test_it_tells_of_migrations_first(bare_url: str, tmp_path: Path) -> None:
+    done = doctor(bare_url, tmp_path)
+    if bare_url.startswith("sqlite"):
         assert done.returncode == 3  # no store there, and none is made by looking
-        assert not Path(shared_url.removeprefix("sqlite:///")).exists()
+        assert not Path(bare_url.removeprefix("sqlite:///")).exists()
         return
     assert done.returncode == 1
     assert [row["check"] for row in json.loads(done.stdout)["items"]] == ["schema"]
-    async with hand(shared_url) as store:
+    async with hand(bare_url) as store:
         await rows(store, "SELECT 1 FROM {executions}")
         prefix = f"{store.driver.schema}." if store.driver.schema else ""
         await store.driver.fetch_text(f"UPDATE {prefix}schema_migrations SET version = 900 WHERE version = 2")

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from holdfast.store.hints import Hints, HintState
 from holdfast.store.store import Store
 from tests.conformance.hands import begin, hand, is_sqlite, result, until
+from tests.databases import empty_store
 
 pytestmark = pytest.mark.anyio
 
@@ -137,8 +139,14 @@ async def test_closing_ends_a_pause() -> None:
     await asyncio.wait_for(waiter, SOON_S)
 
 
-async def test_another_connection_is_heard(shared_url: str) -> None:
-    async with hand(shared_url) as mine, hand(shared_url) as theirs, asyncio.timeout(LONG_S):
+@pytest.fixture(params=["sqlite", "postgresql"])
+def heard_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store that tells other processes of what happens; MySQL's has to be looked at."""
+    return empty_store(request, tmp_path)
+
+
+async def test_another_connection_is_heard(heard_url: str) -> None:
+    async with hand(heard_url) as mine, hand(heard_url) as theirs, asyncio.timeout(LONG_S):
         await listening(mine)
         started = time.monotonic()
         await begin(theirs)  # on SQLite the commit is the hint
@@ -147,8 +155,8 @@ async def test_another_connection_is_heard(shared_url: str) -> None:
         assert time.monotonic() - started < 1
 
 
-async def test_what_i_do_myself_is_no_hint_from_others(shared_url: str) -> None:
-    async with hand(shared_url) as mine:
+async def test_what_i_do_myself_is_no_hint_from_others(heard_url: str) -> None:
+    async with hand(heard_url) as mine:
         await listening(mine)
         holding = await begin(mine)
         for number in range(20):
@@ -159,8 +167,8 @@ async def test_what_i_do_myself_is_no_hint_from_others(shared_url: str) -> None:
         assert await mine.hints.wait(0.2) is False
 
 
-async def test_what_happened_between_two_pauses_is_heard(shared_url: str) -> None:
-    async with hand(shared_url) as mine, hand(shared_url) as theirs, asyncio.timeout(LONG_S):
+async def test_what_happened_between_two_pauses_is_heard(heard_url: str) -> None:
+    async with hand(heard_url) as mine, hand(heard_url) as theirs, asyncio.timeout(LONG_S):
         await listening(mine)
         await begin(theirs)
         theirs.hints.ready("default")
@@ -188,7 +196,7 @@ async def test_a_memory_store_has_hints_inside_the_process() -> None:
         assert await asyncio.wait_for(waiter, SOON_S)
 
 
-async def test_a_process_that_ends_at_once_has_told(shared_url: str) -> None:
+async def test_a_process_that_ends_at_once_has_told(heard_url: str) -> None:
     program = (
         "import asyncio, sys\n"
         "from tests.conformance.hands import begin, hand\n"
@@ -198,10 +206,10 @@ async def test_a_process_that_ends_at_once_has_told(shared_url: str) -> None:
         "        store.hints.ready('default')\n"
         "asyncio.run(main())\n"
     )
-    async with hand(shared_url) as mine, asyncio.timeout(LONG_S):
+    async with hand(heard_url) as mine, asyncio.timeout(LONG_S):
         await listening(mine)
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", program, shared_url, stdout=subprocess.DEVNULL
+            sys.executable, "-c", program, heard_url, stdout=subprocess.DEVNULL
         )
         assert await mine.hints.wait(LONG_S)
         assert await process.wait() == 0

@@ -7,6 +7,7 @@ where a test decides when a flush returns and with what.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -136,6 +137,17 @@ async def test_one_bad_entry_is_refused_alone(shared_url: str, kind: str) -> Non
             log = await log_of(store, holding.key)
             assert [event[0] for event in log] == list(range(1, len(log) + 1))
         assert await store.driver.fetch("events.gaps", store.tenant) == []
+
+
+async def test_a_path_that_no_index_takes_is_refused_alone(shared_url: str) -> None:
+    long = "".join(hashlib.sha512(bytes([number])).hexdigest() for number in range(50))
+    async with hand(shared_url) as store, asyncio.timeout(20):
+        one, other = await begin(store, "x"), await begin(store, "y")
+        waiters = [store.journal.append(result(one, "a")), store.journal.append(result(other, long))]
+        answers = await ends(*waiters)
+        assert answers[0] is Answer.WRITTEN
+        assert answers[1] is Answer.WRITTEN or isinstance(answers[1], InvalidData | ConstraintViolated)
+        assert await store.journal.append(result(other, "b")) is Answer.WRITTEN
 
 
 async def test_a_bad_start_is_refused_alone(shared_url: str) -> None:

@@ -17,6 +17,7 @@ import pytest
 from holdfast.store.drivers.postgresql import PostgresqlDriver
 from holdfast.store.drivers.postgresql_hints import HintTiming, PostgresqlHints
 from holdfast.store.hints import Hints, HintSource, HintState
+from holdfast.store.metrics import Metered
 from holdfast.store.store import Store
 from holdfast.stores import build_store, config_for
 from scripts.pgbouncer import SERVER_CONNECTIONS
@@ -29,8 +30,9 @@ QUICK = HintTiming(heartbeat=0.2, answer=0.4, first_pause=0.2, most_pause=0.4)
 
 
 def driver_of(store: Store) -> PostgresqlDriver:
-    assert isinstance(store.driver, PostgresqlDriver)
-    return store.driver
+    driver = store.driver.inner if isinstance(store.driver, Metered) else store.driver
+    assert isinstance(driver, PostgresqlDriver)
+    return driver
 
 
 def source_on(store: Store, timing: HintTiming, *, connect: Any = None) -> PostgresqlHints:

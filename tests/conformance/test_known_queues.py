@@ -21,9 +21,22 @@ from holdfast.fleet.queues import Queues
 from holdfast.records.executions import BootId, ExecutionStatus
 from holdfast.records.queues import QueueSettings, Rate
 from holdfast.store.drivers.base import Row
+from holdfast.store.drivers.mysql_text import compiled
 from holdfast.store.store import Store
 from tests.conformance.fleets import NEWEST, Ghost, hired, present
-from tests.conformance.hands import bare, beside, hand, is_sqlite, plant, row_of, rows, until
+from tests.conformance.hands import (
+    bare,
+    beside,
+    hand,
+    is_mysql,
+    is_sqlite,
+    mark,
+    plant,
+    row_of,
+    rows,
+    statements_of,
+    until,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -84,7 +97,12 @@ DEFINED = ("hash", "name", "version", "kind", "document", "created_at")
 
 async def copies(store: Store, model: str, count: int, *, first: int = 1, **changes: str) -> None:
     """`count` more ready executions like `model`, with logs; `changes` are SQL by column, `n` the number."""
-    if is_sqlite(store):
+    if is_mysql(store):
+        prefix = ""
+        numbers = json.dumps(list(range(first, first + count)))
+        series = f"JSON_TABLE('{numbers}', '$[*]' COLUMNS (n INT PATH '$')) g"
+        key = "UNHEX(CONCAT(HEX(SUBSTR(m.`key`, 1, 12)), LPAD(HEX(n), 8, '0')))"
+    elif is_sqlite(store):
         prefix = ""
         series = f"(SELECT value AS n FROM json_each('{json.dumps(list(range(first, first + count)))}'))"
         key = "unhex(hex(substr(m.key, 1, 12)) || printf('%08X', n))"
@@ -92,15 +110,16 @@ async def copies(store: Store, model: str, count: int, *, first: int = 1, **chan
         prefix, series = f"{store.driver.schema}.", f"generate_series({first}, {first + count - 1}) AS n"
         key = "substr(m.key, 1, 12) || int4send(n)"
     tenant = changes.get("tenant_id", "m.tenant_id")
-    row = {"id": "m.id || '-' || n", **changes, "key": key}
+    row = {"id": joined(store, "m.id", "'-'", "n"), **changes, "key": key}
     event = {"execution": key, "tenant_id": tenant}
+    copied = ", ".join("`key`" if name == "key" and is_mysql(store) else name for name in COPIED)
     models = f"FROM {prefix}executions m CROSS JOIN {series}"
     chosen = f"WHERE m.tenant_id = '{store.tenant}' AND m.id = '{model}'"
     texts = [
         f"INSERT INTO {prefix}events ({', '.join(LOGGED)}) "
         f"SELECT {', '.join(event.get(name, f'v.{name}') for name in LOGGED)} "
         f"{models} JOIN {prefix}events v ON v.execution = m.key {chosen}",
-        f"INSERT INTO {prefix}executions ({', '.join(COPIED)}) "
+        f"INSERT INTO {prefix}executions ({copied}) "
         f"SELECT {', '.join(row.get(name, f'm.{name}') for name in COPIED)} {models} {chosen}",
     ]
     if "tenant_id" in changes:
@@ -109,9 +128,14 @@ async def copies(store: Store, model: str, count: int, *, first: int = 1, **chan
             f"SELECT {tenant}, {', '.join(DEFINED)} FROM {prefix}definitions m"
         )
     if not is_sqlite(store):
-        texts.append(f"ANALYZE {prefix}executions")
+        texts.append(f"ANALYZE {'TABLE ' if is_mysql(store) else ''}{prefix}executions")
     for text in texts:
         await store.driver.fetch_text(text)
+
+
+def joined(store: Store, *texts: str) -> str:
+    """SQL that writes texts one after the other."""
+    return f"CONCAT({', '.join(texts)})" if is_mysql(store) else " || ".join(texts)
 
 
 # KQ1: a message is delivered again because its time or its run is longer than the visibility timeout.
@@ -127,7 +151,8 @@ async def test_known_kq1_a_delayed_start_is_not_claimed_before_it_is_due(shared_
         assert (await peek(store, ["default"], ["io"], [])).lanes == []
         assert await claim_lane(store, BOOT, lane, 10, schema=NEWEST) == []
         assert await sweeps.wake_due(store) == 0
-        plant(store, "fleet.wake_due", "due_at <= ", "due_at > ")  # as if ten hours had passed
+        due = "timer_at" if is_mysql(store) else "due_at"
+        plant(store, "fleet.wake_due", f"{due} <= ", f"{due} > ")  # as if ten hours had passed
         assert await sweeps.wake_due(store) == 1
         assert [row[1] for row in await claim_lane(store, BOOT, lane, 10, schema=NEWEST)] == ["later"]
         assert await claim_lane(store, BOOT, lane, 10, schema=NEWEST) == []
@@ -159,9 +184,13 @@ async def test_known_kq1_a_run_longer_than_many_leases_is_not_delivered_again(sh
 async def lease_of(store: Store, id: str) -> int:
     """The end of the lease of an execution's owner, in microseconds."""
     owner = (await store.get_execution(id)).owner
-    mark = "?1" if is_sqlite(store) else "$1"
-    end = "lease_until" if is_sqlite(store) else "(extract(epoch FROM lease_until) * 1000000)::bigint"
-    return int((await rows(store, f"SELECT {end} FROM {{workers}} WHERE boot_id = {mark}", owner))[0][0])
+    end = {
+        "sqlite": "lease_until",
+        "mysql": "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', lease_until)",
+        "postgresql": "(extract(epoch FROM lease_until) * 1000000)::bigint",
+    }[store.driver.dialect]
+    text = f"SELECT {end} FROM {{workers}} WHERE boot_id = {mark(store, 1)}"
+    return int((await rows(store, text, owner))[0][0])
 
 
 # KQ2: what was popped from a queue is gone when the worker dies.
@@ -344,6 +373,70 @@ def read(plan: dict[str, Any]) -> int:
     )
 
 
+async def test_known_kq4_on_mysql_a_claim_goes_by_its_index_and_reads_what_it_takes(fresh_mysql: str) -> None:
+    work = Work(fresh_mysql)
+    async with work.app, asyncio.timeout(120):
+        store = work.app.store
+        await present(store, BOOT)
+        await work.work.options(id="m").enqueue("m")
+        await copies(store, "m", MANY // 5, priority="n % 3")
+        connection = await beside(store)
+        try:
+            for statement in ("fleet.claim", "queues.candidates"):
+                for limit in (1, 100, 1_000):
+                    assert await mysql_reads(connection, store, statement, limit) <= 2 * limit + 5
+            assert await mysql_reads(connection, store, "fleet.claim_oldest", 10) <= 40
+            await connection.execute("DROP INDEX executions_ready ON executions")
+            await connection.execute(
+                "CREATE INDEX executions_ready ON executions (status, queue, class, tenant_id)"
+            )
+            with pytest.raises(AssertionError):  # the twin: an index that does not match the order
+                await mysql_reads(connection, store, "queues.candidates", 100)
+        finally:
+            await connection.close(timeout=5)
+
+
+async def mysql_reads(connection: Any, store: Store, statement: str, limit: int) -> int:
+    """How many rows the locking statement of a claim reads; it must not sort, and goes by its index."""
+    lane = ["default", "io", store.tenant]
+    values = [*lane, limit, "[]"] if statement == "queues.candidates" else [*lane, BOOT, limit, "[]", NEWEST]
+    *before, picking = _until_locked(store, statement, values)
+    await connection.execute("START TRANSACTION")
+    try:
+        for text in before:
+            await connection.execute(text)
+        plan = await connection.fetch("EXPLAIN " + picking.replace(" INTO @hf_keys", ""))
+        assert not any("filesort" in (row[9] or "") for row in plan), plan
+        assert not any(row[3] in ("ALL", "index") and row[2] == "executions" for row in plan), plan
+        if statement != "fleet.claim_oldest":
+            assert any(row[5] == "executions_ready" for row in plan), plan
+        first = await _handled(connection)
+        await connection.execute(picking)
+        return await _handled(connection) - first
+    finally:
+        await connection.execute("ROLLBACK")
+
+
+def _until_locked(store: Store, statement: str, values: list[Any]) -> list[str]:
+    """The SQL of a script up to the statement that locks."""
+    texts = [
+        text.decode("utf-8", "surrogateescape")
+        for text in compiled(statements_of(store)[statement].replace("{binary}", "utf8mb4_bin")).render(
+            values
+        )
+    ]
+    locking = next(number for number, text in enumerate(texts) if "FOR UPDATE" in text)
+    return texts[: locking + 1]
+
+
+async def _handled(connection: Any) -> int:
+    """Rows that the session has read by an index or a scan, those of temporary tables not counted."""
+    asked = (
+        "SHOW STATUS WHERE variable_name IN ('Handler_read_key', 'Handler_read_next', 'Handler_read_prev')"
+    )
+    return sum(int(row[1]) for row in await connection.fetch(asked))
+
+
 async def test_known_kq4_on_sqlite_a_claim_goes_by_its_index_and_does_not_sort(tmp_path: Any) -> None:
     async with hand(f"sqlite:///{tmp_path / 'holdfast.db'}") as store:
         connection = bare(store)
@@ -404,7 +497,7 @@ async def test_known_kq5_the_lowest_priority_has_its_turn_under_a_stream_of_urge
     async with work.app, asyncio.timeout(120):
         store = work.app.store
         await work.work.options(id="low", priority=-100).enqueue("low")
-        await copies(store, "low", MANY, priority="9", id="'high ' || n")
+        await copies(store, "low", MANY, priority="9", id=joined(store, "'high '", "n"))
         claims = 0
         async with hired(shared_url, work.app, concurrency=10) as worker:
             await until(lambda: is_now(store, "low", "completed"), "the lowest priority waits")
@@ -428,7 +521,7 @@ async def test_known_kq5_with_limits_too(shared_url: str) -> None:
             "default", concurrency=2, tenant_concurrency=2, rate=Rate.of(10**6, "1s")
         )
         await work.work.options(id="low", priority=-100).enqueue("low")
-        await copies(store, "low", 5_000, priority="9", id="'high ' || n")
+        await copies(store, "low", 5_000, priority="9", id=joined(store, "'high '", "n"))
         await copies(store, "low", 1, first=MANY + 1, tenant_id="'small'", id="'small'")
         async with hired(shared_url, work.app, concurrency=10) as worker:
             await until(lambda: is_now(store, "low", "completed"), "the lowest priority waits")

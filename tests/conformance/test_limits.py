@@ -21,15 +21,19 @@ from holdfast.records.executions import BootId, ExecutionKey
 from holdfast.records.queues import QueueSettings, Rate
 from holdfast.store.drivers.base import Answer, NewExecution, Row
 from holdfast.store.journal import Entry, Holding
+from holdfast.store.query import bound_list
 from holdfast.store.store import Store
 from tests.conformance.fleets import NEWEST, hired, present
 from tests.conformance.hands import (
     beside,
     ending,
     hand,
-    is_sqlite,
+    is_mysql,
+    moment_text,
     plant,
+    prefixed,
     row_of,
+    statements_of,
     suspending,
     take_over,
     until,
@@ -125,7 +129,7 @@ async def test_a_claimed_row_looks_like_that_of_a_queue_without_limits(store: St
     key = await enqueue(store, "m", limit_key="k")
     await enqueue(store, "f", queue="free", limit_key="k")
     row = (await claim_rows(store))[0]
-    refused: Any = "[]" if is_sqlite(store) else []
+    refused = bound_list(store.driver.dialect, [])
     other = (await store.driver.fetch("fleet.claim", "free", "io", store.tenant, BOOT, 1, refused, NEWEST))[0]
     assert len(row) == len(other)
     for n, (mine, theirs) in enumerate(zip(row, other, strict=True)):
@@ -194,9 +198,8 @@ async def test_all_limits_at_once_give_all_places_or_none(store: Store) -> None:
 async def test_a_worker_whose_lease_is_over_gets_nothing_and_holds_no_place(store: Store) -> None:
     await limit(store, concurrency=2, rate=Rate.of(5, "1h"))
     await enqueue(store, "m")
-    workers = f"{store.driver.schema}.workers" if store.driver.schema else "workers"
-    past = "0" if is_sqlite(store) else "now() - interval '1 s'"
-    await store.driver.fetch_text(f"UPDATE {workers} SET lease_until = {past}")
+    workers = prefixed(store, "workers")
+    await store.driver.fetch_text(f"UPDATE {workers} SET lease_until = {moment_text(store, 1)}")
     assert await claim(store) == []
     assert [held for held in (await places(store)).values() if any(held)] == []
     await store.driver.fetch_text(f"DELETE FROM {workers}")
@@ -304,7 +307,7 @@ class Shifted:
 
     def forward(self, by: timedelta) -> None:
         self._at += round(by / timedelta(microseconds=1))
-        statements: Any = self._store.driver._sql  # type: ignore[attr-defined]
+        statements = statements_of(self._store)
         assert statements["queues.lock"]  # read from their file before they are replaced
         fresh = type(statements)(
             self._store.driver.dialect, schema=self._store.driver.schema, now=self._now()
@@ -313,7 +316,7 @@ class Shifted:
             statements._texts[name] = fresh[name]
 
     def _now(self) -> str:
-        return str(self._at) if is_sqlite(self._store) else f"to_timestamp({self._at}::bigint / 1000000.0)"
+        return moment_text(self._store, self._at)
 
 
 # Changing limits.
@@ -519,18 +522,23 @@ class Stops:
         driver.transaction = lambda **options: Slowed(transaction(**options))
 
 
+def unlocked(store: Store) -> None:
+    """Plant that the queue's row is only read."""
+    plant(store, "queues.lock", "FOR UPDATE" if is_mysql(store) else "FOR NO KEY UPDATE", "")
+
+
 @pytest.mark.parametrize("locked", [True, False])
 async def test_an_end_between_the_look_of_a_claim_and_its_parking_promotes_all_the_same(
-    fresh_postgres: str, locked: bool, monkeypatch: pytest.MonkeyPatch
+    server_url: str, locked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On SQLite the claim has the one write lock meanwhile. Without the row's lock it sleeps on."""
-    async with hand(fresh_postgres) as mine, hand(fresh_postgres) as theirs:
+    async with hand(server_url) as mine, hand(server_url) as theirs:
         await present(mine, BOOT)
         row, second = await race(mine)
         monkeypatch.setattr(limits, "ROUNDS_MAX", 1)  # the next round would take what was promoted
         if not locked:
-            plant(theirs, "queues.lock", "FOR NO KEY UPDATE", "")
-            plant(mine, "queues.lock", "FOR NO KEY UPDATE", "")
+            unlocked(mine)
+            unlocked(theirs)
         stop = Stops(theirs, "queues.park")
         claiming = asyncio.ensure_future(claim(theirs))
         await stop.reached.wait()
@@ -549,8 +557,8 @@ async def test_an_end_between_the_look_of_a_claim_and_its_parking_promotes_all_t
         assert await status_of(mine, second) == ("ready" if locked else "waiting")
 
 
-async def test_a_promotion_that_comes_before_a_claim_leaves_it_nothing_to_park(fresh_postgres: str) -> None:
-    async with hand(fresh_postgres) as mine, hand(fresh_postgres) as theirs:
+async def test_a_promotion_that_comes_before_a_claim_leaves_it_nothing_to_park(server_url: str) -> None:
+    async with hand(server_url) as mine, hand(server_url) as theirs:
         await present(mine, BOOT)
         row, _ = await race(mine)
         await finish(mine, row)
@@ -571,15 +579,15 @@ async def test_a_promotion_that_comes_before_a_claim_leaves_it_nothing_to_park(f
 
 
 @pytest.mark.parametrize("locked", [True, False])
-async def test_two_claims_at_once_do_not_give_one_place_twice(fresh_postgres: str, locked: bool) -> None:
-    async with hand(fresh_postgres) as mine, hand(fresh_postgres) as theirs:
+async def test_two_claims_at_once_do_not_give_one_place_twice(server_url: str, locked: bool) -> None:
+    async with hand(server_url) as mine, hand(server_url) as theirs:
         await present(mine, BOOT)
         await limit(mine, concurrency=1)
         await enqueue(mine, "one")
         await enqueue(mine, "two")
         if not locked:
             for store in (mine, theirs):
-                plant(store, "queues.lock", "FOR NO KEY UPDATE", "")
+                unlocked(store)
         stop = Stops(theirs, "queues.occupy")
         slow = asyncio.ensure_future(claim(theirs, 1))
         await stop.reached.wait()

@@ -39,6 +39,8 @@ from tests.conformance.hands import (
     hand,
     is_sqlite,
     log_of,
+    moment_text,
+    prefixed,
     result,
     row_of,
     until,
@@ -66,10 +68,8 @@ async def run_sql(store: Store, text: str) -> None:
         connection.close()
     else:
         raw = await beside(store)
-        past = "now() - interval '1 s'"
-        await raw.execute(
-            text.format(workers="holdfast.workers", executions="holdfast.executions", past=past)
-        )
+        tables = {name: prefixed(store, name) for name in ("workers", "executions")}
+        await raw.execute(text.format(past=moment_text(store, 1), **tables))
         await raw.close(timeout=5)
 
 

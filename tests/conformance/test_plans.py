@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import apsw
+import asyncmy
 import asyncpg
 import pytest
 
+from holdfast.store.drivers.mysql_server import server_of
+from holdfast.store.drivers.mysql_text import compiled
 from holdfast.store.sql import Statements
 from holdfast.stores import build_store, config_for
 
@@ -53,6 +58,8 @@ async def sqlite(tmp_path: Path) -> AsyncIterator[apsw.Connection]:
 PLANS = [
     ("events.history", (KEY,), "SEARCH e USING INDEX sqlite_autoindex_events_1 (execution=?)"),
     ("events.page", (KEY, 0, 10), "(execution=? AND seq>?)"),
+    ("events.whole_page", (KEY, 0, 10), "(execution=? AND seq>?)"),
+    ("events.whole", (0, 10), "INTEGER PRIMARY KEY (rowid>?)"),
     ("events.input", (KEY, "p", 0), "SEARCH events USING INDEX sqlite_autoindex_events_1 (execution=?)"),
     ("journal.recorded", (KEY, 1, "p", 0, 1), "events"),
     ("journal.stands", (KEY, 1, 1), "(execution=? AND seq=?)"),
@@ -61,7 +68,7 @@ PLANS = [
     ("executions.get", ("default", "id-7"), "(tenant_id=? AND id=?)"),
     ("executions.by_prefix", ("default", "id-7"), "(tenant_id=? AND id>? AND id<?)"),
     ("executions.unfinished_twins", ("default", b"\0"), "executions_unfinished (tenant_id=? AND"),
-    ("control.unfinished_children", (KEY,), "INDEX executions_children (parent=?)"),
+    ("control.unfinished_children", (KEY,), "INDEX executions_open_children (parent=?)"),
     ("executions.wakes", ("[]",), "(key=?)"),
     ("inbox.read", (KEY,), "(execution=?)"),
 ]  # fmt: skip
@@ -137,7 +144,7 @@ async def test_postgresql_searches_by_an_index_in_one_partition(
     for name, values, index in (
         ("executions.get", ("default", "id-7"), "executions_tenant_id_id_key"),
         ("executions.unfinished_twins", ("default", b"\0\0\0\x0a"), "executions_unfinished"),
-        ("control.unfinished_children", (key,), "executions_children"),
+        ("control.unfinished_children", (key,), "executions_open_children"),
         ("executions.by_key", (key,), "executions_pkey"),
         ("executions.wakes", ([key],), "executions_pkey"),
     ):
@@ -160,3 +167,187 @@ async def test_a_flush_on_postgresql_touches_its_own_rows_alone(
     assert not [node for node in plan if node["Node Type"] == "Seq Scan"]
     inserted = [node for node in plan if node["Node Type"] == "ModifyTable"]
     assert [node["Actual Rows"] for node in inserted] == [1]
+
+
+_REFERENCES = """
+INSERT INTO {waits} (execution, path, tenant_id, name, created_at)
+    SELECT key, 'w', 'default', 'go', created_at FROM {executions};
+INSERT INTO {approvals} (tenant_id, id, execution, path, title, status, decided_at, created_at)
+    SELECT 'default', id, key, 'a', '?', CASE WHEN finished_at IS NULL THEN 'pending' ELSE 'approved' END,
+           finished_at, created_at FROM {executions};
+INSERT INTO {tasks} (tenant_id, id, execution, path, capability, priority, status, max_attempts, lease,
+                     created_at, updated_at)
+    SELECT 'default', id, key, 't', 'c', 0, CASE WHEN finished_at IS NULL THEN 'pending' ELSE 'completed' END,
+           3, 1, created_at, created_at FROM {executions};
+INSERT INTO {inbox} (execution, message, tenant_id, kind, name, created_at)
+    SELECT key, key, 'default', 'signal', 'w' || {separator} || 'go', created_at FROM {executions};
+UPDATE {executions} SET parent = key, parent_path = 'c';
+"""
+_TABLES = ("waits", "approvals", "tasks", "inbox", "executions")
+
+
+async def test_a_round_on_postgresql_reads_a_page_of_each_index(postgresql: asyncpg.Connection[Any]) -> None:
+    names = {table: f"holdfast.{table}" for table in _TABLES}
+    await postgresql.execute(_REFERENCES.format(**names, separator="chr(31)"))
+    await postgresql.execute("VACUUM ANALYZE holdfast.executions")
+    for table in _TABLES[:-1]:
+        await postgresql.execute(f"VACUUM ANALYZE holdfast.{table}")
+    text = Statements("postgresql", schema='"holdfast"', now="now()")["leaving.page"]
+    plan = await explained(postgresql, text, b"\xff" * 16, 20, analyze=True)
+    read = [node for node in plan if "Relation Name" in node]
+    assert {node["Relation Name"] for node in read} == set(_TABLES)
+    assert max(node["Actual Rows"] * node["Actual Loops"] for node in read) <= 5 * 20
+    removed = [node.get("Rows Removed by Filter", 0) for node in read]
+    assert max(removed) == 0
+
+
+async def test_a_round_on_sqlite_reads_a_page_of_each_index(sqlite: apsw.Connection) -> None:
+    sqlite.execute(_REFERENCES.format(**{table: table for table in _TABLES}, separator="char(31)"))
+    sqlite.execute("ANALYZE")
+    text = Statements("sqlite", now="hf_now()")["leaving.page"]
+    plan = [row[3] for row in sqlite.execute(f"EXPLAIN QUERY PLAN {text}", (b"\xff" * 16, 20))]
+    searched = [line for line in plan if line.startswith("SEARCH")]
+    for index in (
+        "waits USING PRIMARY KEY (execution<?)",
+        "approvals_open (execution<?)",
+        "tasks_open (execution",
+        "executions_open_children (parent",
+        "sqlite_autoindex_inbox_1 (execution<?)",
+    ):
+        assert [line for line in searched if index in line], (index, searched)
+    assert not [line for line in plan if line.startswith("SCAN") and "subquery" not in line], plan
+
+
+# MySQL and MariaDB.
+
+_MYSQL_FILL = """
+INSERT INTO executions (`key`, tenant_id, id, workflow, version, definition, fingerprint, status, queue,
+                        priority, epoch, owner, due_at, blocked_on, limit_key, parent, parent_path,
+                        created_at, finished_at)
+SELECT UNHEX(LPAD(HEX(n), 32, '0')), 'default', CONCAT('id-', n), 'w', '1', X'00',
+       UNHEX(LPAD(HEX(n % 50), 8, '0')),
+       CASE n % 10 WHEN 0 THEN 'ready' WHEN 1 THEN 'waiting' WHEN 2 THEN 'running' WHEN 3 THEN 'failed'
+            ELSE 'completed' END,
+       CONCAT('q', n % 7), n % 3, 1, CASE WHEN n % 10 = 2 THEN UNHEX(LPAD(HEX(n % 5), 32, '0')) END,
+       CASE WHEN n % 20 = 1 THEN '2026-01-01' END,
+       CASE WHEN n % 20 = 11 THEN CONCAT('slot:q1:key:', n % 4) END, 'k',
+       CASE WHEN n % 10 = 0 THEN UNHEX(LPAD(HEX(n), 32, '0')) END, CASE WHEN n % 10 = 0 THEN 'c' END,
+       '2026-01-01', CASE WHEN n % 10 > 2 THEN '2026-01-02' END
+FROM JSON_TABLE(%s, '$[*]' COLUMNS (n INT PATH '$')) numbers;
+INSERT INTO events (execution, seq, tenant_id, epoch, type, path, result, at)
+SELECT `key`, n, 'default', 1, 'step.completed', CONCAT('p', n), 1, '2026-01-01'
+FROM executions, JSON_TABLE('[1, 2, 3, 4, 5]', '$[*]' COLUMNS (n INT PATH '$')) numbers;
+INSERT INTO waits (execution, path, path_digest, tenant_id, name, created_at)
+SELECT `key`, 'w', UNHEX(SHA2('w', 256)), 'default', 'go', created_at FROM executions;
+INSERT INTO approvals (tenant_id, id, execution, path, title, status, decided_at, created_at)
+SELECT 'default', id, `key`, 'a', '?', CASE WHEN finished_at IS NULL THEN 'pending' ELSE 'approved' END,
+       finished_at, created_at FROM executions;
+INSERT INTO tasks (tenant_id, id, execution, path, capability, priority, status, agent, lease_until, lease,
+                   created_at, updated_at)
+SELECT 'default', id, `key`, 't', 'c', 0,
+       CASE status WHEN 'ready' THEN 'pending' WHEN 'running' THEN 'claimed' ELSE 'completed' END,
+       CASE WHEN status = 'running' THEN 'a' END, CASE WHEN status = 'running' THEN '2026-01-01' END, 1,
+       created_at, created_at FROM executions;
+INSERT INTO inbox (execution, message, tenant_id, kind, name, created_at)
+SELECT `key`, `key`, 'default', 'signal', CONCAT('w', CHAR(31 USING utf8mb4), 'go'), created_at
+FROM executions;
+INSERT INTO workers (boot_id, program, host, pid, started_at, lease_until)
+VALUES (UNHEX(LPAD('1', 32, '0')), 'worker', 'h', 1, '2026-01-01', '2126-01-01');
+UPDATE log_eras SET events_before = 1000000;
+ANALYZE TABLE executions, events, waits, approvals, tasks, inbox
+"""
+
+
+@pytest.fixture
+async def mysql(made_mysql: str) -> AsyncIterator[tuple[Any, str]]:
+    """A connection to a store that is full of everything, and the collation its server compares bytes by."""
+    place = urlsplit(made_mysql)
+    raw = await asyncmy.connect(
+        host=place.hostname, port=place.port or 3306, user=unquote(place.username or ""),
+        password=unquote(place.password or ""), database=place.path[1:], charset="utf8mb4", autocommit=True,
+    )  # fmt: skip
+    async with raw.cursor() as cursor:
+        await cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        for text in _MYSQL_FILL.split(";\n"):
+            await cursor.execute(text.replace("%s", f"'{json.dumps(list(range(EXECUTIONS)))}'"))
+        yield cursor, server_of(raw.get_server_info(), "test").binary
+    await raw.ensure_closed()
+
+
+BOOT = bytes(15) + b"\x01"
+NONE = "[]"
+PAGE = 20
+MYSQL_PLANS = [
+    # The statement, its values, the index that one of its steps goes by, and how many rows it may read.
+    ("fleet.claim", ("q0", "io", "default", BOOT, PAGE, NONE, 99), "executions_ready", 8 * PAGE),
+    ("fleet.claim_oldest", ("q0", "io", "default", BOOT, PAGE, NONE, 99), "executions_ready", 8 * PAGE),
+    ("fleet.peek", ('["q0", "q1"]', '["io"]', "", NONE, 256), "executions_ready", 100),
+    ("fleet.wake_due", (PAGE,), "executions_due", 8 * PAGE),
+    ("fleet.unblock", ("slot:q1:key:3", PAGE), "executions_blocked", 8 * PAGE),
+    ("fleet.recover", (BOOT, PAGE), "executions_owned", 16 * PAGE),
+    ("queues.candidates", ("q0", "io", "default", PAGE, NONE), "executions_ready", 2 * PAGE),
+    ("queues.candidates_by_age", ("q0", "io", "default", PAGE, NONE), "executions_ready", 2 * PAGE),
+    ("queues.promote", ("slot:q1:key:3", PAGE), "executions_blocked", 8 * PAGE),
+    ("queues.unfinished", (PAGE,), "executions_unfinished", 4 * PAGE),
+    ("queues.running", (PAGE,), "executions_owned", 4 * PAGE),
+    ("tasks.claim", ("default", "c", "a"), "tasks_pending", 10),
+    ("tasks.lapsed", (PAGE,), "tasks_claimed", 2 * PAGE),
+    ("signals.first_wait", ("default", "go", None), "waits_by_name", 5),
+    ("leaving.page", (b"\xff" * 16, PAGE), "tasks_open", 24 * PAGE),
+    ("events.history", (KEY,), "PRIMARY", 20),
+    ("events.follow", (0, PAGE, "default"), "events_log_order", 8 * PAGE),
+    ("events.whole", (0, PAGE, False), "events_log_order", 8 * PAGE),
+    ("events.whole", (0, PAGE, True), "events_log_order", 8 * PAGE),
+    ("events.whole_page", (KEY, 0, 10), "PRIMARY", 20),
+    ("executions.get", ("default", "id-7"), "executions_by_id", 5),
+    ("executions.by_prefix", ("default", "id-77"), "executions_by_id", 5),
+    ("executions.unfinished_twins", ("default", bytes(4)), "executions_unfinished", 70),
+    ("control.unfinished_children", (KEY,), "executions_open_children", 5),
+    ("executions.wakes", (json.dumps([KEY.hex()]),), "PRIMARY", 5),
+    ("fleet.put_back", (KEY, BOOT, 1, None), "PRIMARY", 5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "index", "most"), MYSQL_PLANS, ids=[plan[0] for plan in MYSQL_PLANS]
+)
+async def test_mysql_goes_by_an_index_and_reads_no_more_than_it_takes(
+    mysql: tuple[Any, str], name: str, values: tuple[Any, ...], index: str, most: int
+) -> None:
+    cursor, binary = mysql
+    text = Statements("mysql", now="UTC_TIMESTAMP(6)")[name].replace("{binary}", binary)
+    plans, read = await mysql_run(cursor, compiled(text).render(values))
+    assert index in {row[5] for row in plans}, plans
+    scanned = [row for row in plans if row[3] in ("ALL", "index") and row[2] in MYSQL_TABLES]
+    assert not scanned, plans
+    sorted_ = [row for row in plans if row[2] in MYSQL_TABLES and "filesort" in (row[9] or "")]
+    assert not sorted_, plans
+    assert read <= most
+
+
+MYSQL_TABLES = {"executions", "e", "events", "waits", "approvals", "tasks", "inbox"}
+
+
+async def mysql_run(cursor: Any, steps: list[bytes]) -> tuple[list[Any], int]:
+    """The plans of a script's steps, and how many rows they have read by keys and scans."""
+    plans: list[Any] = []
+    read = 0
+    await cursor.execute("START TRANSACTION")
+    try:
+        for step in steps:
+            if not step.startswith(b"SET"):
+                await cursor.execute(b"EXPLAIN " + re.sub(rb" INTO @\w+(, @\w+)*", b"", step))
+                plans += await cursor.fetchall()
+            read -= await _rows_read(cursor)
+            await cursor.execute(step)
+            await cursor.fetchall()
+            read += await _rows_read(cursor)
+    finally:
+        await cursor.execute("ROLLBACK")
+    return plans, read
+
+
+async def _rows_read(cursor: Any) -> int:
+    names = "'Handler_read_key', 'Handler_read_next', 'Handler_read_prev', 'Handler_read_rnd_next'"
+    await cursor.execute(f"SHOW STATUS WHERE variable_name IN ({names})")
+    return sum(int(row[1]) for row in await cursor.fetchall())

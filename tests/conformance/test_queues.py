@@ -23,7 +23,18 @@ from holdfast.store import codec
 from holdfast.store.drivers.base import Answer, Batch, NewExecution, Reply, Transition
 from holdfast.store.journal import Entry, Holding, Journal, Placed
 from holdfast.store.store import Store
-from tests.conformance.hands import DEAD, beside, hand, is_sqlite, journal_over, plant, row_of, rows
+from tests.conformance.hands import (
+    DEAD,
+    beside,
+    hand,
+    is_mysql,
+    is_postgresql,
+    is_sqlite,
+    journal_over,
+    plant,
+    row_of,
+    rows,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -151,6 +162,16 @@ async def fill(store: Store, count: int, *, queue: str = "big", priority: str = 
             "WHERE n < ?1) SELECT randomblob(16), ?2, ?3 || n, 'proof', '1', zeroblob(32), randomblob(16), "
             f"'ready', ?3, 'io', {priority}, 0, hf_now() FROM g"
         )
+    elif is_mysql(store):
+        numbers = json.dumps(list(range(1, count + 1)))
+        text = (
+            f"INSERT INTO executions {head.replace('key', '`key`')} "
+            "SELECT RANDOM_BYTES(16), ?2, CONCAT(?3, n), 'proof', '1', REPEAT(X'00', 32), RANDOM_BYTES(16), "
+            f"'ready', ?3, 'io', {priority}, 0, UTC_TIMESTAMP(6) "
+            "FROM JSON_TABLE(?1, '$[*]' COLUMNS (n INT PATH '$')) g"
+        )
+        await store.driver.fetch_text(text, numbers, store.tenant, queue)
+        return
     else:
         schema = store.driver.schema
         text = (
@@ -307,8 +328,9 @@ async def test_without_the_unique_index_several_are_left(shared_url: str) -> Non
     """The twin: what tells the two apart is the index, not a look before."""
     async with hand(shared_url) as one:
         schema = f"{one.driver.schema}." if one.driver.schema else ""
-        await one.driver.fetch_text(f"DROP INDEX {schema}executions_dedupe")
-        if is_sqlite(one):
+        where = " ON executions" if is_mysql(one) else ""
+        await one.driver.fetch_text(f"DROP INDEX {schema}executions_dedupe{where}")
+        if not is_postgresql(one):
             plant(one, "journal.id_taken", "dedupe_key = ?5", "dedupe_key = ?5 AND 0")
         for id in ("one", "two"):
             await leave(one, id, dedupe_key="order 7")

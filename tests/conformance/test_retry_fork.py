@@ -32,7 +32,19 @@ from holdfast.store import codec
 from holdfast.store.drivers.base import Answer, Transition
 from holdfast.store.journal import Entry, Holding
 from holdfast.store.store import Store
-from tests.conformance.hands import begin, hand, is_sqlite, log_of, plant, result, row_of, rows
+from tests.conformance.hands import (
+    begin,
+    hand,
+    is_mysql,
+    log_of,
+    mark,
+    plant,
+    prefixed,
+    result,
+    row_of,
+    rows,
+    statements_of,
+)
 from tests.conformance.test_control import both, sql
 
 pytestmark = pytest.mark.anyio
@@ -124,9 +136,7 @@ async def test_a_failed_step_runs_again_and_what_was_done_does_not(shared_url: s
         assert steps == {"first": "completed", "second": "completed", "third": "completed"}
         seen = await rows(
             app.store,
-            "SELECT path, generation, status FROM "
-            + ("steps" if is_sqlite(app.store) else "holdfast.steps")
-            + " ORDER BY path",
+            f"SELECT path, generation, status FROM {prefixed(app.store, 'steps')} ORDER BY path",
         )
         assert [tuple(row) for row in seen] == [
             ("first", 0, "completed"), ("second", 1, "completed"), ("third", 0, "completed"),
@@ -341,8 +351,9 @@ async def test_without_the_reset_the_old_failure_is_found_again(shared_url: str)
     async with opened(shared_url, three, world) as (app, flow):
         await fails(flow)
         world.broken.clear()
-        mark = "?2" if is_sqlite(app.store) else "$2"
-        plant(app.store, "control.event", mark, f"substr({mark}, 1, 0) || 'execution.resumed'")
+        kind = mark(app.store, 2)
+        other = f"substr({kind}, 1, 0) || 'execution.resumed'"
+        plant(app.store, "control.event", kind, "'execution.resumed'" if is_mysql(app.store) else other)
         with pytest.raises(ExecutionFailed):
             await again(app)
         assert world.ran == ["first", "second"]
@@ -459,7 +470,7 @@ async def test_what_was_asked_before_the_end_is_forgotten(shared_url: str) -> No
 async def test_a_newer_one_with_the_same_deduplication_key_comes_first(shared_url: str) -> None:
     async with hand(shared_url) as mine:
         holding = await failing(mine)
-        table = "executions" if is_sqlite(mine) else "holdfast.executions"
+        table = prefixed(mine, "executions")
         await sql(mine, f"UPDATE {table} SET dedupe_key = 'k'")
         newer = await begin(mine, "newer")
         await sql(mine, f"UPDATE {table} SET dedupe_key = 'k' WHERE id = 'newer'")
@@ -476,11 +487,11 @@ async def test_nothing_of_a_retry_that_breaks_off_is_seen(shared_url: str) -> No
         holding = await failing(mine)
         before, log = await row_of(mine, holding.key), await log_of(mine, holding.key)
         for statement in ("control.reopen", "control.forget_requests", "control.event", "control.children"):
-            real = theirs.driver._sql[statement]  # type: ignore[attr-defined]
-            theirs.driver._sql._texts[statement] = "SELECT nonsense FROM nowhere"  # type: ignore[attr-defined]
+            real = statements_of(theirs)[statement]
+            statements_of(theirs)._texts[statement] = "SELECT nonsense FROM nowhere"
             with pytest.raises(Exception):  # noqa: B017 - the database's own words
                 await retry(theirs, before)
-            theirs.driver._sql._texts[statement] = real  # type: ignore[attr-defined]
+            statements_of(theirs)._texts[statement] = real
             assert await row_of(mine, holding.key) == before
             assert await log_of(mine, holding.key) == log
         assert await retry(theirs, before) == ["a"]
@@ -620,7 +631,8 @@ async def test_a_fork_has_what_stood_before_the_step(shared_url: str) -> None:
         log = await log_of(app.store, source.key)
         world.broken.clear()
         made = await forked(app, source, at="second", id="y", started_by="ada")
-        assert (await app.store.execution_details(made.key))[1:] == ("fork", "ada")
+        told = await app.store.execution_details(made.key)
+        assert (told.trigger, told.started_by) == ("fork", "ada")
         assert [event[1:3] for event in await log_of(app.store, made.key)] == [
             ("execution.started", None), ("step.completed", "first"),
         ]  # fmt: skip
@@ -746,11 +758,11 @@ async def test_nothing_of_a_fork_that_breaks_off_is_seen(shared_url: str) -> Non
             "control.fork_results",
             "control.fork_payloads",
         ):
-            real = theirs.driver._sql[statement]  # type: ignore[attr-defined]
-            theirs.driver._sql._texts[statement] = "SELECT nonsense FROM nowhere"  # type: ignore[attr-defined]
+            real = statements_of(theirs)[statement]
+            statements_of(theirs)._texts[statement] = "SELECT nonsense FROM nowhere"
             with pytest.raises(Exception):  # noqa: B017 - the database's own words
                 await fork(theirs, row, at="a", id="y")
-            theirs.driver._sql._texts[statement] = real  # type: ignore[attr-defined]
+            statements_of(theirs)._texts[statement] = real
             assert await mine.find_execution("y") is None
             assert len(await rows(mine, "SELECT seq FROM {events}")) == 3
         assert (await fork(theirs, row, at="a", id="y")).id == "y"

@@ -38,7 +38,7 @@ from holdfast.errors import (
 )
 from holdfast.fleet.starts import new_key
 from holdfast.records.events import EventType
-from holdfast.records.executions import ExecutionKey, ExecutionStatus
+from holdfast.records.executions import ExecutionDetails, ExecutionKey, ExecutionStatus
 from holdfast.records.workflows import StoredDefinition
 from holdfast.store.drivers import sqlite_place
 from holdfast.store.drivers.base import Isolation, NewExecution, Transaction, Transition
@@ -134,8 +134,9 @@ async def test_executions_are_found_by_id_key_prefix_and_last(store_url: str) ->
         assert found.duration is None
         assert await store.find_execution("alpha") is None
         assert await store.execution_by_key(new_key()) is None
-        assert await store.execution_details(parent) == (("a", "é"), "cli", "me")
-        assert await store.execution_details(first) == ((), "api", None)
+        told = await store.execution_details(parent)
+        assert told == ExecutionDetails(tags=("a", "é"), trigger="cli", started_by="me")
+        assert await store.execution_details(first) == ExecutionDetails()
         for id, words in (
             ("alpha-", "several"),
             ("gamma", "no execution"),
@@ -429,6 +430,7 @@ async def test_a_statement_has_a_time_limit(shared_url: str) -> None:
     endless = {
         "sqlite": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n",
         "postgresql": "SELECT pg_sleep(60)::text",
+        "mysql": "SELECT sleep(60)",
     }
     async with opened(shared_url, storage__statement_timeout="100ms") as store:
         with pytest.raises(StatementTimeout):

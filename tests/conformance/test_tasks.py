@@ -11,8 +11,8 @@ import pytest
 import holdfast as hf
 from holdfast.errors import ExecutionFailed, LeaseLost, TaskTaken
 from holdfast.fleet import tasks
-from holdfast.fleet.agents import Agent, list_agents
-from holdfast.records.tasks import AgentStatus, Task, TaskStatus
+from holdfast.fleet.agents import Agent
+from holdfast.records.tasks import AgentRecord, AgentStatus, Task, TaskStatus
 from holdfast.store.journal import Holding
 from holdfast.store.store import Store
 from holdfast.workflows.outside import TaskSpec
@@ -66,10 +66,10 @@ async def test_an_agent_carries_out_a_step_and_nothing_waits_for_it_meanwhile(sh
             async with agent.working(task):
                 await tasks.complete(worker.store, task, {"text": "notes", "pages": 3})
             await tasks.complete(worker.store, task, {"text": "notes", "pages": 3})  # again: harmless
-            (record,) = await list_agents(worker.store)
+            record = await worker.store.repo(AgentRecord).get("ana")
             assert (record.id, record.role, record.capabilities) == ("ana", "reader", ("writing", "research"))
         assert await handle == "notes 3"
-        assert (await list_agents(worker.store))[0].status is AgentStatus.OFFLINE
+        assert (await worker.store.repo(AgentRecord).get("ana")).status is AgentStatus.OFFLINE
 
 
 async def test_a_handler_that_fails_gets_the_task_again_until_its_attempts_are_used(shared_url: str) -> None:

@@ -1,4 +1,4 @@
-"""What two connections can do to each other, made to happen on purpose, on SQLite and PostgreSQL.
+"""What two connections can do to each other, made to happen on purpose, on each store that two can share.
 
 Every case comes with a twin that takes away the lock or the counter which protects it, and shows that the
 damage is real: a proof that can not fail proves nothing.
@@ -21,6 +21,7 @@ from holdfast.fleet.cancelling import post
 from holdfast.records.events import EventType
 from holdfast.records.executions import ExecutionKey, ExecutionStatus
 from holdfast.store import codec
+from holdfast.store.drivers import mysql_flush, sqlite_flush
 from holdfast.store.drivers.base import Answer, Batch, Post, Reply
 from holdfast.store.journal import Entry, Holding
 from holdfast.store.store import Store
@@ -34,6 +35,8 @@ from tests.conformance.hands import (
     ending,
     gate,
     hand,
+    is_mysql,
+    is_postgresql,
     is_sqlite,
     journal_over,
     log_of,
@@ -54,6 +57,11 @@ ROW_LOCK = "FOR NO KEY UPDATE OF e SKIP LOCKED"
 EPOCH_OF_ROW = " AND e.epoch = asked.epoch"
 
 
+def flush_module(store: Store) -> Any:
+    """The module whose `_judge` compares an entry with the fence; PostgreSQL does that in its statement."""
+    return sqlite_flush if is_sqlite(store) else mysql_flush
+
+
 def without_transaction(store: Store) -> None:
     """SQLite's planted defect: every write of a flush commits by itself."""
     flush: Any = store.driver._flush  # type: ignore[attr-defined]
@@ -69,6 +77,8 @@ def without_row_lock(store: Store) -> None:
     """The fence only compares: what the comparison saw can change before the write."""
     if is_sqlite(store):
         without_transaction(store)
+    elif is_mysql(store):
+        plant(store, "journal.fence", "FOR UPDATE SKIP LOCKED", "")
     else:
         plant(store, "journal.append", ROW_LOCK, "")
         plant(store, "journal.flush", ROW_LOCK, "")
@@ -76,10 +86,9 @@ def without_row_lock(store: Store) -> None:
 
 def without_epoch(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fence locks, and forgets to compare."""
-    if is_sqlite(store):
-        from holdfast.store.drivers import sqlite_flush
-
-        judge = sqlite_flush._judge
+    if not is_postgresql(store):
+        module = flush_module(store)
+        judge = module._judge
 
         def lenient(write: Any, fence: Any) -> Any:
             held = fence.get(write.event.execution)
@@ -87,7 +96,7 @@ def without_epoch(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
                 return judge(write, fence)
             return judge(write, {write.event.execution: (write.event.epoch, *held[1:])})
 
-        monkeypatch.setattr(sqlite_flush, "_judge", lenient)
+        monkeypatch.setattr(module, "_judge", lenient)
     else:
         for statement in ("journal.append", "journal.flush"):
             plant(store, statement, EPOCH_OF_ROW, "")
@@ -262,6 +271,33 @@ async def test_history_read_in_the_takeovers_own_statement_misses_the_flush(fres
         await connection.close(timeout=5)
 
 
+async def test_history_read_under_repeatable_read_misses_the_flush(made_mysql: str) -> None:
+    """The servers' own default: the takeover goes through, and what was acknowledged before is not seen."""
+    async with hand(made_mysql) as mine, hand(made_mysql) as theirs:
+        holding = await begin(mine)
+        connection = await beside(theirs)
+        count = "SELECT count(*) FROM events WHERE path IS NOT NULL"
+        async with gate(mine) as stop:
+            entry = mine.journal.append(result(holding, GATE_PATH))
+            await stop.reached()
+            await connection.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            await connection.execute("START TRANSACTION")
+            assert await connection.fetchval(count) == 0
+            taking = asyncio.ensure_future(connection.execute("UPDATE executions SET epoch = epoch + 1"))
+            assert await blocked(theirs, taking)
+            stop.release()
+            assert await end_of(entry) is Answer.WRITTEN
+            await end_of(taking)
+            assert await connection.fetchval("SELECT epoch FROM executions") == 2
+            assert await connection.fetchval(count) == 0  # taken, and blind
+        await connection.execute("ROLLBACK")
+        # The store's own transactions see it.
+        async with theirs.transaction() as transaction:
+            await transaction.fetch("executions.lock", holding.key)
+            assert len(await transaction.fetch("events.history", holding.key)) == 2
+        await connection.close(timeout=5)
+
+
 async def test_history_read_in_a_snapshot_before_the_takeover_misses_the_flush(tmp_path: Path) -> None:
     async with hand(f"sqlite:///{tmp_path / 'holdfast.db'}") as mine:
         holding = await begin(mine)
@@ -295,7 +331,7 @@ async def test_an_id_is_unique_over_months(shared_url: str) -> None:
         assert await log_of(mine, later.key) == []
         found = await theirs.find_execution("report-1")
         assert found is not None and found.key == JANUARY
-        if not is_sqlite(mine):
+        if is_postgresql(mine):
             partitions = await rows(mine, "SELECT count(*) FROM {events} WHERE execution = $1", JANUARY)
             assert partitions[0][0] == 1
 
@@ -333,7 +369,9 @@ async def drop_unique_id(store: Store) -> None:
     if not is_sqlite(store):
         connection = await beside(store)
         await connection.execute(
-            "ALTER TABLE holdfast.executions DROP CONSTRAINT executions_tenant_id_id_key"
+            "ALTER TABLE executions DROP INDEX executions_by_id"
+            if is_mysql(store)
+            else "ALTER TABLE holdfast.executions DROP CONSTRAINT executions_tenant_id_id_key"
         )
         await connection.close(timeout=5)
         return
@@ -435,10 +473,9 @@ async def test_without_the_comparison_the_counter_is_worth_nothing(
     shared_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with hand(shared_url) as mine, hand(shared_url) as theirs:
-        if is_sqlite(mine):
-            from holdfast.store.drivers import sqlite_flush
-
-            judge = sqlite_flush._judge
+        if not is_postgresql(mine):
+            module = flush_module(mine)
+            judge = module._judge
 
             def blind(write: Any, fence: Any) -> Any:
                 transition, write.transition = write.transition, None
@@ -447,7 +484,7 @@ async def test_without_the_comparison_the_counter_is_worth_nothing(
                 finally:
                     write.transition = transition
 
-            monkeypatch.setattr(sqlite_flush, "_judge", blind)
+            monkeypatch.setattr(module, "_judge", blind)
         else:
             plant(mine, "journal.flush", "effect.expect_wakes IS DISTINCT FROM fence.wakes", "false")
         holding = await begin(mine)
@@ -584,7 +621,8 @@ async def test_without_keys_a_result_sent_again_is_doubled(shared_url: str) -> N
             connection.close()
         else:
             raw = await beside(mine)
-            await raw.execute("DROP INDEX holdfast.events_results")
+            index = "events_results ON events" if is_mysql(mine) else "holdfast.events_results"
+            await raw.execute(f"DROP INDEX {index}")
             await raw.close(timeout=5)
         holding = await begin(mine)
         sent: list[Batch] = []
@@ -605,8 +643,8 @@ async def test_without_keys_a_result_sent_again_is_doubled(shared_url: str) -> N
 # An owner that stopped inside a transaction.
 
 
-async def test_a_stopped_owner_holds_up_only_its_own_execution(fresh_postgres: str) -> None:
-    async with hand(fresh_postgres) as mine, hand(fresh_postgres) as theirs:
+async def test_a_stopped_owner_holds_up_only_its_own_execution(server_url: str) -> None:
+    async with hand(server_url) as mine, hand(server_url) as theirs:
         stuck, free = await begin(mine, "stuck"), await begin(mine, "free")
         async with theirs.transaction() as transaction:
             await transaction.fetch("executions.lock", stuck.key)
@@ -620,8 +658,8 @@ async def test_a_stopped_owner_holds_up_only_its_own_execution(fresh_postgres: s
         assert len(await log_of(mine, free.key)) == 6
 
 
-async def test_a_takeover_that_was_stopped_fences_when_it_goes_on(fresh_postgres: str) -> None:
-    async with hand(fresh_postgres) as mine, hand(fresh_postgres) as theirs:
+async def test_a_takeover_that_was_stopped_fences_when_it_goes_on(server_url: str) -> None:
+    async with hand(server_url) as mine, hand(server_url) as theirs:
         stuck, free = await begin(mine, "stuck"), await begin(mine, "free")
         async with takeover_in_progress(theirs, stuck.key):
             held = mine.journal.append(result(stuck, "a"))
@@ -632,9 +670,9 @@ async def test_a_takeover_that_was_stopped_fences_when_it_goes_on(fresh_postgres
         assert free.lost is None
 
 
-async def test_without_skipping_one_stopped_owner_stops_everybody(fresh_postgres: str) -> None:
-    async with hand(fresh_postgres) as mine, hand(fresh_postgres) as theirs:
-        plant(mine, "journal.append", "SKIP LOCKED", "")
+async def test_without_skipping_one_stopped_owner_stops_everybody(server_url: str) -> None:
+    async with hand(server_url) as mine, hand(server_url) as theirs:
+        plant(mine, "journal.fence" if is_mysql(mine) else "journal.append", "SKIP LOCKED", "")
         stuck, free = await begin(mine, "stuck"), await begin(mine, "free")
         watcher = await beside(theirs)
         async with theirs.transaction() as transaction:

@@ -14,7 +14,7 @@ import pytest
 import holdfast as hf
 from holdfast.errors import LeaseLost, UnknownOutcome
 from holdfast.fleet import runs, sweeps
-from holdfast.fleet.claims import Lane, peek
+from holdfast.fleet.claims import Claimed, Lane, peek, read_claimed
 from holdfast.fleet.launcher import Launcher
 from holdfast.fleet.offers import Offers
 from holdfast.fleet.ownership import Life
@@ -23,12 +23,14 @@ from holdfast.fleet.taking import MAX_RECOVERIES
 from holdfast.programs import python_module
 from holdfast.records.events import EventType
 from holdfast.records.executions import ExecutionStatus
+from holdfast.records.keys import new_key
 from holdfast.store import codec
 from holdfast.store.journal import Entry, Holding
 from holdfast.store.store import Store
 from holdfast.workflows.python_program import program_of
 from tests.conformance.fleets import Ghost, hired
 from tests.conformance.hands import hand, log_of, result, row_of, rows, until
+from tests.conformance.test_limits import enqueue
 
 pytestmark = pytest.mark.anyio
 LEASE = timedelta(seconds=30)
@@ -385,6 +387,29 @@ async def test_a_draining_worker_finishes_what_it_runs_and_claims_nothing_more(s
         assert (await store.get_execution("next")).status == "ready"
 
 
+async def test_what_a_claim_brings_after_draining_began_is_given_back(
+    shared_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies, read = Bodies(shared_url), asyncio.Event()
+    async with bodies.app, asyncio.timeout(20):
+        store = bodies.app.store
+        async with hired(shared_url, bodies.app) as worker:
+
+            async def read_late(*args: Any, **options: Any) -> list[Claimed]:
+                found = await read_claimed(*args, **options)
+                worker.worker.drain()
+                read.set()
+                return found
+
+            monkeypatch.setattr("holdfast.fleet.worker.read_claimed", read_late)
+            await bodies.work.options(id="late").enqueue("late")
+            await read.wait()
+            report = await worker.leave()
+        assert (report.claimed, report.completed, report.handed_back) == (0, 0, 0)
+        row = await store.get_execution("late")
+        assert (row.status, row.recoveries, bodies.ran) == ("ready", 0, [])
+
+
 async def test_what_does_not_end_in_time_is_handed_back_for_another_worker(shared_url: str) -> None:
     bodies = Bodies(shared_url)
     async with bodies.app, asyncio.timeout(20):
@@ -432,6 +457,39 @@ async def test_looking_writes_nothing_and_tells_of_lanes_in_every_tenant(shared_
         assert sorted(look.lanes) == [Lane("a", "io", "default"), Lane("b", "cpu", "default")]
         assert (look.dead, look.offered, look.due_in_s, look.limited) == ([], [], None, set())
         assert (await peek(store, ["a"], ["cpu"], [])).lanes == []
+
+
+async def test_looks_that_tell_of_a_few_lanes_each_tell_of_every_one(
+    shared_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast.fleet.claims.LANES_MAX", 4)
+    async with hand(shared_url) as store:
+        there = {Lane("a", "io", f"{number:03}") for number in range(8)}
+        there |= {Lane("b", "io", f"{number:03}") for number in range(500, 508)} | {Lane("c", "io", "001")}
+        for lane in there:
+            await enqueue(store, new_key().hex(), tenant=lane.tenant, queue=lane.queue)
+        seen: set[Lane] = set()
+        after, looks = "", 0
+        while after or not looks:
+            look = await peek(store, ["a", "b", "c"], ["io"], [], after=after)
+            seen.update(look.lanes)
+            assert look.goes_on_after > after or not look.goes_on_after
+            after, looks = look.goes_on_after, looks + 1
+        assert seen == there
+
+
+async def test_more_queues_than_one_look_tells_of_all_get_their_turn(
+    shared_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast.fleet.claims.LANES_MAX", 4)
+    queues = [f"q{number}" for number in range(6)]
+    async with hand(shared_url) as store:
+        for queue in queues:
+            await enqueue(store, queue, tenant="default", queue=queue)
+        seen: set[str] = set()
+        async with asyncio.timeout(20):
+            while seen != set(queues):
+                seen |= {lane.queue for lane in (await peek(store, queues, ["io"], [])).lanes}
 
 
 async def test_a_dedupe_key_means_the_execution_that_has_not_ended(shared_url: str) -> None:

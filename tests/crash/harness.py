@@ -26,9 +26,13 @@ from pathlib import Path
 
 import apsw
 
+from holdfast.errors import DamagedData
 from holdfast.records.events import EventType
 from holdfast.store import codec
+from holdfast.store.drivers.file import INDEX
+from holdfast.store.files.place import TEMPORARY
 from holdfast.stores import config_for, open_store
+from tests.conformance.test_files import rows_in, rows_stored
 from tests.crash.twelve import NAMES, Ledger, build, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +41,8 @@ SEED_VARIABLE = "HOLDFAST_CRASH_SEED"
 CALLS = {
     "sqlite": ("write", "pwrite64", "fsync", "fdatasync", "unlink"),
     "postgresql": ("write", "sendto"),
+    "mysql": ("write", "sendto"),
+    "file": ("write", "pwrite64", "fsync", "fdatasync", "rename", "unlink"),
 }
 PATIENCE_S = 60.0
 
@@ -117,12 +123,7 @@ def judge(url: str, ledger: Path, ids: Iterable[str], *, finished: bool, lines: 
 
     Raises `Wrong`.
     """
-    if url.startswith("sqlite"):
-        connection = apsw.Connection(url.removeprefix("sqlite:///"))
-        verdict = connection.execute("PRAGMA integrity_check").fetchall()
-        connection.close()
-        if verdict != [("ok",)]:
-            raise Wrong(f"the file is damaged: {verdict}")
+    judge_files(url, finished=finished)
     ids = list(ids)
     stored = asyncio.run(stored_results(url, ids))
     told: dict[tuple[str, str], str] = {}
@@ -142,6 +143,49 @@ def judge(url: str, ledger: Path, ids: Iterable[str], *, finished: bool, lines: 
             if stored[id].get("") != "completed" or missing:
                 raise Wrong(f"{id}: it is {stored[id].get('')} and lacks {sorted(missing)}")
     return len(told)
+
+
+def judge_files(url: str, *, finished: bool) -> None:
+    """The files of a store that has some are whole. Raises `Wrong`."""
+    if (path := database_of(url)) is not None:
+        connection = apsw.Connection(str(path))
+        verdict = connection.execute("PRAGMA integrity_check").fetchall()
+        connection.close()
+        if verdict != [("ok",)]:
+            raise Wrong(f"the file is damaged: {verdict}")
+    if url.startswith("file:"):
+        judge_documents(url, finished=finished)
+
+
+def database_of(url: str) -> Path | None:
+    """The SQLite file of a store that has one."""
+    scheme, _, path = url.partition("://")
+    match scheme:
+        case "sqlite":
+            return Path(path.removeprefix("/"))
+        case "file":
+            return Path("/" + path.lstrip("/")) / INDEX
+    return None
+
+
+def judge_documents(url: str, *, finished: bool) -> None:
+    """Each document of a file store is whole, and none of ours was taken for a person's.
+
+    When all is `finished` they say what the rows say. Raises `Wrong`.
+    """
+    base = Path("/" + url.removeprefix("file://").lstrip("/"))
+    try:
+        written = rows_in(base)
+    except DamagedData as damage:
+        raise Wrong(f"a document is damaged: {damage}") from None
+    if aside := sorted(path.name for path in base.rglob("*.edited-*")):
+        raise Wrong(f"our own documents were taken for changed ones: {aside}")
+    if finished:
+        stored = asyncio.run(rows_stored(url))
+        if differing := [name for name in {*written, *stored} if written.get(name) != stored.get(name)]:
+            raise Wrong(f"the documents do not say what the rows say: {sorted(differing)}")
+        if left := sorted(path.name for path in base.rglob(f"{TEMPORARY}*")):
+            raise Wrong(f"halves of documents were left behind: {left}")
 
 
 # Running.

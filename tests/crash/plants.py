@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from holdfast.store.drivers.base import Answer
@@ -33,19 +34,19 @@ def acknowledge_before_commit() -> None:
 def forget_epoch() -> None:
     """The fence locks and does not compare the epoch."""
     from holdfast.store import sql
-    from holdfast.store.drivers import sqlite_flush
+    from holdfast.store.drivers import mysql_flush, sqlite_flush
 
-    judge = sqlite_flush._judge
-
-    def lenient(write: Any, fence: Any) -> Any:
+    def lenient(judge: Callable[[Any, Any], Any], write: Any, fence: Any) -> Any:
         held = fence.get(write.event.execution)
         if held is not None:
-            fence = {write.event.execution: (write.event.epoch, *held[1:])}
+            fence = fence | {write.event.execution: (write.event.epoch, *held[1:])}
         return judge(write, fence)
 
-    sqlite_flush._judge = lenient
+    sqlite_flush._judge = partial(lenient, sqlite_flush._judge)
+    mysql_flush._judge = partial(lenient, mysql_flush._judge)
     _edit(
         sql,
+        "postgresql",
         {
             "journal.append": [(" AND e.epoch = asked.epoch", ""), (" AND fence.epoch = v.epoch", "")],
             "journal.flush": [(" AND e.epoch = asked.epoch", ""), (" AND held.epoch = v.epoch", "")],
@@ -66,7 +67,8 @@ def remove_fence() -> None:
 
     SqliteFlush._transact = write_loosely  # type: ignore[method-assign]
     lock = ("FOR NO KEY UPDATE OF e SKIP LOCKED", "")
-    _edit(sql, {"journal.append": [lock], "journal.flush": [lock]})
+    _edit(sql, "postgresql", {"journal.append": [lock], "journal.flush": [lock]})
+    _edit(sql, "mysql", {"journal.fence": [("FOR UPDATE SKIP LOCKED", "")]})
 
 
 def do_not_sync() -> None:
@@ -83,12 +85,12 @@ def do_not_sync() -> None:
     SqliteDriver._connect = connect_carelessly  # type: ignore[method-assign]
 
 
-def _edit(sql: Any, edits: dict[str, list[tuple[str, str]]]) -> None:
+def _edit(sql: Any, dialect: str, edits: dict[str, list[tuple[str, str]]]) -> None:
     read = sql.Statements._read
 
     def read_and_edit(self: Any, subject: str) -> None:
         read(self, subject)
-        if self._dialect == "postgresql" and subject == "journal":
+        if self._dialect == dialect and subject == "journal":
             for name, replacements in edits.items():
                 for old, new in replacements:
                     assert old in self._texts[name], f"{name} has no {old!r}: the plant has to follow it"

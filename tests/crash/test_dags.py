@@ -11,12 +11,23 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.crash import wfinstances
-from tests.crash.harness import PATIENCE_S, ROOT, Tally, Wrong, environment, rerun, seed_of_today
+from tests.crash.harness import (
+    PATIENCE_S,
+    ROOT,
+    Tally,
+    Wrong,
+    environment,
+    judge_documents,
+    rerun,
+    seed_of_today,
+)
 from tests.crash.wfinstances import Instance
+from tests.databases import empty_store
 
 pytestmark = pytest.mark.crash
 
@@ -157,22 +168,29 @@ def test_there_are_instances() -> None:
         pytest.skip(f"no instances in {os.path.relpath(wfinstances.FOLDER, ROOT)}")
 
 
-@pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every workflow on SQLite and PostgreSQL, the smallest one on the others too; in the long form all."""
+    if "name" in metafunc.fixturenames:
+        is_sample = metafunc.config.getoption("--crash") == "sample"
+        chosen = [
+            (name, kind)
+            for kind in ("sqlite", "postgresql", "mysql", "file")
+            for name in (FILES[:1] if is_sample and kind in ("mysql", "file") else FILES)
+        ]
+        metafunc.parametrize(("name", "url"), chosen, indirect=["url"])
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty store of the kind that is asked for."""
+    return empty_store(request, tmp_path, is_made=True)
+
+
 def test_a_real_workflow_survives_kills(
-    name: str,
-    kind: str,
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    ledgers: Path,
-    crash_scope: str,
-    tally: Tally,
+    name: str, url: str, tmp_path: Path, ledgers: Path, crash_scope: str, tally: Tally
 ) -> None:
     instance = wfinstances.read(wfinstances.FOLDER / f"{name}.json")
-    if kind == "sqlite":
-        url = f"sqlite:///{tmp_path / 'holdfast.db'}"
-    else:
-        url = str(request.getfixturevalue("fresh_postgres"))
+    kind = urlsplit(url).scheme
     seed = seed_of_today()
     chance = random.Random(f"{seed}{name}{kind}")
     dag = Dag(instance, url, tmp_path, ledgers)
@@ -182,6 +200,8 @@ def test_a_real_workflow_survives_kills(
             tally.add(kills=dag.kill_after(count, chance.uniform(0, 0.03)))
         dag.finish()
         tally.add(acknowledged_results_checked=dag.check(), real_workflows=1)
+        if kind == "file":
+            judge_documents(url, finished=True)
     except Wrong as wrong:
         again = rerun(f"real_workflow and {kind} and {name}", seed=seed, scope=crash_scope)
         pytest.fail(f"{wrong}\nagain: {again}", pytrace=False)

@@ -25,35 +25,41 @@ from tests.crash.harness import (
     run_until,
     seed_of_today,
 )
+from tests.databases import empty_store
 
 pytestmark = pytest.mark.crash
 
-SAMPLE = {"sqlite": 24, "postgresql": 12}
+SAMPLE = {"sqlite": 24, "postgresql": 12, "mysql": 6, "file": 8}
 PLANT_TRIES = 12
 
 
 class Bench:
-    """Fresh stores, one per kill: a copy of a file, or another execution in one database."""
+    """Fresh stores, one per kill: a copy of a folder, or another execution in one database."""
 
-    def __init__(self, kind: str, folder: Path, ledgers: Path, postgres_url: str) -> None:
+    def __init__(self, kind: str, folder: Path, ledgers: Path, server_url: str) -> None:
         self.kind = kind
         self._folder = folder
         self._ledgers = ledgers
-        self._postgres_url = postgres_url
-        self._template = folder / "template.db"
+        self._server_url = server_url
+        self._template = folder / "template"
         self._count = 0
-        make_store(postgres_url or f"sqlite:///{self._template}", folder / "none.jsonl")
+        make_store(server_url or self._url_in(self._template), folder / "none.jsonl")
 
     def fresh(self) -> tuple[str, Path, str]:
         """The URL, the ledger and the execution of one more run."""
         self._count += 1
         ledger = self._ledgers / f"{self._count}.jsonl"
-        if self.kind == "postgresql":
-            return self._postgres_url, ledger, f"x{self._count}"
+        if self._server_url:
+            return self._server_url, ledger, f"x{self._count}"
         folder = self._folder / str(self._count)
-        folder.mkdir()
-        shutil.copy(self._template, folder / "holdfast.db")
-        return f"sqlite:///{folder / 'holdfast.db'}", ledger, "x"
+        shutil.copytree(self._template, folder)
+        return self._url_in(folder), ledger, "x"
+
+    def _url_in(self, folder: Path) -> str:
+        folder.mkdir(exist_ok=True)
+        return (
+            f"sqlite:///{folder / 'holdfast.db'}" if self.kind == "sqlite" else f"file:///{folder / 'store'}"
+        )
 
     def points(self) -> list[tuple[str, int]]:
         url, ledger, id = self.fresh()
@@ -69,9 +75,10 @@ class Bench:
         tally.add(acknowledged_results_checked=judge(url, ledger, [id], finished=True))
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "mysql", "file"])
 def bench(request: pytest.FixtureRequest, tmp_path: Path, ledgers: Path) -> Bench:
-    url = "" if request.param == "sqlite" else str(request.getfixturevalue("fresh_postgres"))
+    is_local = request.param in ("sqlite", "file")
+    url = "" if is_local else empty_store(request, tmp_path, is_made=True)
     return Bench(request.param, tmp_path, ledgers, url)
 
 
@@ -96,7 +103,7 @@ def test_a_kill_at_any_write_loses_nothing(bench: Bench, crash_scope: str, tally
 
 def test_acknowledging_before_the_commit_is_caught(bench: Bench, tally: Tally) -> None:
     points = bench.points()
-    call = "fdatasync" if bench.kind == "sqlite" else "sendto"
+    call = "fdatasync" if bench.kind in ("sqlite", "file") else "sendto"
     late = [point for point in points if point[0] == call]
     late = late[len(late) // 3 :]
     for call, k in random.Random(seed_of_today()).sample(late, min(PLANT_TRIES, len(late))):

@@ -10,6 +10,7 @@ import asyncio
 import random
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -17,6 +18,7 @@ import holdfast as hf
 from holdfast.errors import ExecutionCancelled, ExecutionFailed, NotResumable
 from holdfast.records.executions import ExecutionStatus
 from tests.crash.harness import PATIENCE_S, Tally, rerun, seed_of_today
+from tests.databases import empty_store
 
 pytestmark = pytest.mark.crash
 
@@ -93,13 +95,14 @@ async def cancel_at_random(url: str, count: int, chance: random.Random, tally: T
     return [*wrong, *[f"{n} executions were left behind as {status}" for status, n in left.items()]]
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_random_cancellations_leave_nothing_behind(
-    kind: str, request: pytest.FixtureRequest, tmp_path: Path, crash_scope: str, tally: Tally
-) -> None:
-    url = f"sqlite:///{tmp_path / 'holdfast.db'}"
-    if kind == "postgresql":
-        url = str(request.getfixturevalue("fresh_postgres"))
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty store that two apps can open."""
+    return empty_store(request, tmp_path, is_made=True)
+
+
+def test_random_cancellations_leave_nothing_behind(url: str, crash_scope: str, tally: Tally) -> None:
+    kind = urlsplit(url).scheme
     seed = seed_of_today()
     chance = random.Random(f"{seed}{kind}")
     wrong = asyncio.run(cancel_at_random(url, EXECUTIONS[crash_scope], chance, tally))

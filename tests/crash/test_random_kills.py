@@ -9,16 +9,20 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from holdfast.stores import config_for, open_store
+from scripts import mariadb
 from tests.conformance.hands import take_over
 from tests.crash.harness import (
     Tally,
     Wrong,
     await_state,
     command,
+    database_of,
     finish,
     go_on,
     judge,
@@ -28,23 +32,32 @@ from tests.crash.harness import (
     seed_of_today,
     start,
 )
+from tests.databases import empty_store
 
 pytestmark = pytest.mark.crash
 
 EXECUTIONS = 100
-PROCESSES = 3
+PROCESSES = {"sqlite": 3, "postgresql": 3, "mysql": 3, "file": 1}  # the file backend is for one process
 KILLS = {"sample": 8, "all": 60}
 DRAIN_S = 60.0
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        found = f"sqlite:///{tmp_path / 'holdfast.db'}"
-    else:
-        found = str(request.getfixturevalue("fresh_postgres"))
+def made(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    found = empty_store(request, tmp_path, is_made=True)
     make_store(found, tmp_path / "none.jsonl")
     return found
+
+
+@pytest.fixture(params=[*PROCESSES])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty store."""
+    return made(request, tmp_path)
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty store that another process can open while one stands still."""
+    return made(request, tmp_path)
 
 
 def work(url: str, ledger: Path, rest_s: float) -> subprocess.Popen[bytes]:
@@ -55,13 +68,15 @@ def work(url: str, ledger: Path, rest_s: float) -> subprocess.Popen[bytes]:
 def kill_at_random(url: str, ledger: Path, kills: int, chance: random.Random, tally: Tally) -> None:
     """Kill one of the processes every now and then and start another; return when all have ended well."""
     rest_s = 0.02 * kills / KILLS["sample"]  # long enough for every kill to find something running
-    team = [work(url, ledger, rest_s) for _ in range(PROCESSES)]
+    team = [work(url, ledger, rest_s) for _ in range(PROCESSES[urlsplit(url).scheme])]
     try:
         for _ in range(kills):
+            if len(team) == 1:
+                await_work(team[0], ledger)  # nobody else does any while it starts
             pause_s = chance.uniform(0.2, 0.8)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 team[-1].wait(pause_s)  # or for as long as it takes it to end
-            place = chance.randrange(PROCESSES)
+            place = chance.randrange(len(team))
             victim = team[place]
             if victim.poll() is None:
                 victim.send_signal(signal.SIGKILL)
@@ -80,6 +95,15 @@ def kill_at_random(url: str, ledger: Path, kills: int, chance: random.Random, ta
             if process.poll() is None:
                 process.kill()
                 process.communicate()
+
+
+def await_work(process: subprocess.Popen[bytes], ledger: Path) -> None:
+    """Wait until a process has begun to work, or has ended."""
+    before, deadline = len(read_ledger(ledger)), time.monotonic() + DRAIN_S
+    while process.poll() is None and len(read_ledger(ledger)) == before:
+        if time.monotonic() > deadline:
+            raise Wrong("the process does not begin to work")
+        time.sleep(0.01)
 
 
 def test_random_kills_lose_nothing(
@@ -147,53 +171,66 @@ async def take(url: str, id: str) -> None:
 
 def end_leases(url: str) -> None:
     """What time does to the lease of a process that stands still."""
-    if url.startswith("sqlite"):
-        import apsw
-
-        connection = apsw.Connection(url.removeprefix("sqlite:///"))
-        connection.set_busy_timeout(5000)
-        connection.execute("UPDATE workers SET lease_until = 1")
-        connection.close()
-        return
-    query(url, "UPDATE holdfast.workers SET lease_until = now() - interval '1 s'")
+    query(url, f"UPDATE {schema_of(url)}workers SET lease_until = {PAST[urlsplit(url).scheme]}")
 
 
 def store_digest(url: str) -> list[tuple[object, ...]]:
     """The whole log."""
-    text = "SELECT execution, seq, epoch, type, path FROM {} ORDER BY 1, 2"
-    if url.startswith("sqlite"):
-        import apsw
+    return query(url, f"SELECT execution, seq, epoch, type, path FROM {schema_of(url)}events ORDER BY 1, 2")
 
-        connection = apsw.Connection(url.removeprefix("sqlite:///"))
-        found = connection.execute(text.format("events")).fetchall()
-        connection.close()
-        return list(found)
-    return query(url, text.format("holdfast.events"))
+
+PAST = {
+    "sqlite": "1",
+    "postgresql": "now() - interval '1 s'",
+    "mysql": "UTC_TIMESTAMP(6) - INTERVAL 1 SECOND",
+}
+
+
+def schema_of(url: str) -> str:
+    return "holdfast." if url.startswith("postgresql") else ""
 
 
 def query(url: str, text: str) -> list[tuple[object, ...]]:
+    """Ask the database without the library."""
+    if (path := database_of(url)) is not None:
+        import apsw
+
+        connection = apsw.Connection(str(path))
+        connection.set_busy_timeout(5000)
+        found = connection.execute(text).fetchall()
+        connection.close()
+        return list(found)
+    return asyncio.run(query_mysql(url, text) if url.startswith("mysql") else query_postgresql(url, text))
+
+
+async def query_postgresql(url: str, text: str) -> list[tuple[object, ...]]:
     import asyncpg
 
-    async def ask() -> list[tuple[object, ...]]:
-        connection = await asyncpg.connect(url)
-        try:
-            return [tuple(row) for row in await connection.fetch(text)]
-        finally:
-            await connection.close()
+    connection = await asyncpg.connect(url)
+    try:
+        return [tuple(row) for row in await connection.fetch(text)]
+    finally:
+        await connection.close()
 
-    return asyncio.run(ask())
+
+async def query_mysql(url: str, text: str) -> list[tuple[object, ...]]:
+    async def run(cursor: Any) -> list[tuple[object, ...]]:
+        await cursor.execute(text)
+        return list(await cursor.fetchall())
+
+    return await mariadb.asking(url, run)
 
 
 @pytest.mark.parametrize("moment", ["taken", "finished"])
-def test_an_overtaken_process_changes_nothing(url: str, ledgers: Path, tally: Tally, moment: str) -> None:
-    overtake(url, ledgers / "ledger.jsonl", tally, moment=moment)
+def test_an_overtaken_process_changes_nothing(shared: str, ledgers: Path, tally: Tally, moment: str) -> None:
+    overtake(shared, ledgers / "ledger.jsonl", tally, moment=moment)
     tally.require("owners_overtaken", "acknowledged_results_checked")
 
 
 @pytest.mark.parametrize("plant", ["epoch-not-compared", "fence-removed"])
 def test_an_overtaken_process_without_a_fence_is_caught(
-    url: str, ledgers: Path, tally: Tally, plant: str
+    shared: str, ledgers: Path, tally: Tally, plant: str
 ) -> None:
     with pytest.raises(Wrong, match="overtaken process"):
-        overtake(url, ledgers / "ledger.jsonl", tally, moment="taken", plant=plant)
+        overtake(shared, ledgers / "ledger.jsonl", tally, moment="taken", plant=plant)
     tally.add(plants_caught=1)

@@ -2,8 +2,9 @@
 
 Conventions of the pages:
 
-* A ```python, ```yaml or ```json block whose first line is a comment with a file name (`# hello.py`) is that
-  file. Any other ```python block is a script of its own and has to end well. Other blocks are for reading.
+* A ```python, ```yaml, ```json or ```sql block whose first line is a comment with a file name (`# hello.py`)
+  is that file. Any other ```python block is a script of its own and has to end well. Other blocks are for
+  reading.
 * A ```console block holds commands behind `$ ` and what they print. In the output `…` stands for anything,
   and a line with only `…` for any number of lines. A command with nothing below it may print what it likes.
   Ids of executions and lengths of time in seconds may differ; everything else has to be as it is written.
@@ -25,11 +26,14 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
 )
-PLACEHOLDER_URL = "postgresql://holdfast:secret@db.example.com/holdfast"
-"""What pages write for a server; the tests put the address of a real database in its place."""
+PLACEHOLDERS = {
+    "postgresql://holdfast:secret@db.example.com/holdfast": "fresh_postgres",
+    "mysql://holdfast:secret@db.example.com/holdfast": "fresh_mysql",
+}
+"""What pages write for a server, and the fixture whose real database the tests put in its place."""
 
 _FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```\s*$", re.MULTILINE | re.DOTALL)
-_FILE = re.compile(r"(?:#|//) ([\w./-]+\.(?:py|yaml|yml|json|sql))\s*")
+_FILE = re.compile(r"(?:#|//|--) ([\w./-]+\.(?:py|yaml|yml|json|sql))\s*")
 _EXITS = re.compile(r"#.*\bexits (\d+)\b")
 _LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^()\s]+)\)|!\[[^\]\n]*\]\(([^()\s]+)\)")
 _ID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b")
@@ -141,7 +145,7 @@ class Reader:
     """Someone who follows a page in a folder of their own."""
 
     folder: Path
-    database: str | None = None
+    databases: dict[str, str] = field(default_factory=dict)
     environ: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -155,6 +159,7 @@ class Reader:
             "PYTHONUNBUFFERED": "1",
             "NO_COLOR": "1",
             "TZ": "UTC",
+            "HOLDFAST_LOGGING__FORMAT": "text",  # as on a terminal
         }
 
     def follow(self, block: Block) -> None:
@@ -202,4 +207,6 @@ class Reader:
         )
 
     def _filled_in(self, text: str) -> str:
-        return text if self.database is None else text.replace(PLACEHOLDER_URL, self.database)
+        for placeholder, url in self.databases.items():
+            text = text.replace(placeholder, url)
+        return text

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import PAGES, PLACEHOLDER_URL, ROOT, Reader, anchors, blocks, commands, fits, links
+from tests.docs.pages import PAGES, PLACEHOLDERS, ROOT, Reader, anchors, blocks, commands, fits, links
 
 WITH_EXAMPLES = [
     page
@@ -27,8 +27,10 @@ def name(page: Path) -> str:
 @pytest.mark.parametrize("page", WITH_EXAMPLES, ids=name)
 def test_a_page_does_what_it_says(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     reader = Reader(tmp_path)
-    if PLACEHOLDER_URL in page.read_text(encoding="utf-8"):
-        reader.database = str(request.getfixturevalue("fresh_postgres"))
+    text = page.read_text(encoding="utf-8")
+    for placeholder, fixture in PLACEHOLDERS.items():
+        if placeholder in text:
+            reader.databases[placeholder] = str(request.getfixturevalue(fixture))
     for block in blocks(page):
         reader.follow(block)
 

@@ -77,6 +77,8 @@ def test_every_event_type_and_table_is_explained() -> None:
         folder = ROOT / "src" / "holdfast" / "store" / "migrations" / dialect
         sql = "\n".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.sql")))
         for made in re.findall(r"^CREATE (?:TABLE|VIEW) (?:\{schema\}\.)?(\w+)", sql, re.MULTILINE):
+            if f"ALTER TABLE {made} RENAME TO" in sql:
+                continue  # a table on the way to be another
             assert f"`{made.removesuffix('_default')}`" in tables, made
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.databases import empty_store
 from tests.integration.shell import Shell
 
 
@@ -14,9 +15,17 @@ def holdfast(tmp_path: Path) -> Shell:
     return Shell(tmp_path)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def stored(request: pytest.FixtureRequest, holdfast: Shell) -> Shell:
-    """The same, once on the SQLite file of the folder and once on an empty PostgreSQL database."""
-    if request.param == "postgresql":
-        holdfast.environ["HOLDFAST_URL"] = request.getfixturevalue("fresh_postgres")
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+def stored(request: pytest.FixtureRequest, holdfast: Shell, tmp_path: Path) -> Shell:
+    """The same, once on the SQLite file of the folder and once on an empty store of each server."""
+    if request.param != "sqlite":
+        holdfast.environ["HOLDFAST_URL"] = empty_store(request, tmp_path, is_made=True)
+    return holdfast
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+def unmade(request: pytest.FixtureRequest, holdfast: Shell, tmp_path: Path) -> Shell:
+    """The same where no table was made yet."""
+    if request.param != "sqlite":
+        holdfast.environ["HOLDFAST_URL"] = empty_store(request, tmp_path)
     return holdfast

@@ -17,6 +17,7 @@ from typing import Any
 from unittest import mock
 
 from holdfast.cli.main import main
+from tests import canary
 
 PATIENCE_S = 30
 
@@ -29,11 +30,12 @@ class Shell:
         # Bytecode lies outside of the folder that is looked at, and is shared: compiling takes long.
         cache = Path(tempfile.gettempdir()) / f"holdfast-test-bytecode-{os.getuid()}"
         self.environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPYCACHEPREFIX": str(cache)}
+        self.environ["HOLDFAST_LOGGING__FORMAT"] = "text"  # what a person at a terminal sees
 
     def __call__(
         self, *arguments: str, stdin: str | None = None, **environ: str
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-m", "holdfast", *arguments],
             cwd=self.folder,
             env=self.environ | environ,
@@ -42,6 +44,8 @@ class Shell:
             timeout=60,
             **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}),
         )
+        canary.search(done.stdout + done.stderr, f"what `holdfast {' '.join(arguments[:1])}` printed")
+        return done
 
     def inside(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The same within this process: for the many cases that only differ in what is said about them."""
@@ -60,6 +64,9 @@ class Shell:
                 code = main(arguments)
             finally:
                 signal.signal(signal.SIGTERM, before)
+        canary.search(
+            out.getvalue() + errors.getvalue(), f"what `holdfast {' '.join(arguments[:1])}` printed"
+        )
         return subprocess.CompletedProcess(arguments, code, out.getvalue(), errors.getvalue())
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
@@ -101,9 +108,9 @@ class Shell:
         }
 
 
-def until(condition: Callable[[], object]) -> None:
+def until(condition: Callable[[], object], *, patience_s: float = PATIENCE_S) -> None:
     """Wait for what another process does."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.01)

@@ -188,14 +188,16 @@ def test_config_validate_lists_every_mistake_with_its_line(holdfast: Shell) -> N
     done = holdfast("config", "validate", "bad.yaml")
     assert done.returncode == 2
     assert "bad.yaml:2" in done.stderr
-    assert "also    bad.yaml:3: storage.statement_timeout: 30 has no unit" in done.stderr
+    assert "bad.yaml:3  storage.statement_timeout: 30 has no unit" in done.stderr
     problem = json.loads(holdfast("config", "validate", "bad.yaml", "--json").stderr)
     assert [each["where"] for each in problem["problems"]] == ["bad.yaml:2", "bad.yaml:3"]
     assert problem["problems"][0]["nearest"] == "storage.type"
 
 
 def test_config_validate_accepts_keys_of_features_to_come(holdfast: Shell) -> None:
-    (holdfast.folder / "holdfast.yaml").write_text("redis: {url: redis://r}\nstorage: {type: mysql}\n")
+    (holdfast.folder / "holdfast.yaml").write_text(
+        "redis: {url: redis://r}\nstorage: {tenancy: {enabled: true}}\n"
+    )
     done = holdfast("config", "validate")
     assert (done.returncode, done.stdout) == (0, "holdfast.yaml is valid\n")
     assert "redis.url has no effect yet" in done.stderr
@@ -274,12 +276,12 @@ def test_the_python_example_runs(holdfast: Shell) -> None:
 
 def test_init_leaves_the_store_alone_when_migrating_is_off(holdfast: Shell) -> None:
     assert holdfast("init", HOLDFAST_STORAGE__MIGRATIONS__AUTO_RUN="false").returncode == 0
-    assert not (holdfast.folder / ".holdfast").exists()
+    assert [path.name for path in (holdfast.folder / ".holdfast").iterdir()] == ["schema.json"]
 
 
-def test_init_on_a_kind_of_store_to_come_writes_nothing(holdfast: Shell) -> None:
-    done = holdfast("init", "-s", "mysql://db/x")
-    assert (done.returncode, done.stderr.split()[0]) == (2, "HF1101")
+def test_init_on_a_kind_of_store_there_is_not_writes_nothing(holdfast: Shell) -> None:
+    done = holdfast("init", "-s", "oracle://db/x")
+    assert (done.returncode, done.stderr.split()[0]) == (2, "HF1100")
     assert holdfast.files() == {}
 
 
@@ -299,7 +301,7 @@ def test_every_line_of_the_written_file_is_a_default_that_loads(holdfast: Shell)
         line.replace("# ", "", 1) if line.lstrip().startswith("# ") and ": " in line else line
         for line in lines
     ]
-    path.write_text("\n".join(line for line in settings[2:] if line.split("#")[0].strip()) + "\n")
+    path.write_text("\n".join(line for line in settings[3:] if line.split("#")[0].strip()) + "\n")
     shown = holdfast.json("config", "show", "--origins")["items"]
     assert {row["key"]: row["value"] for row in shown} == before
     assert sum(row["origin"].startswith("holdfast.yaml:") for row in shown) > 20

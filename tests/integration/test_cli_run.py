@@ -430,7 +430,7 @@ def test_dry_run_says_what_and_makes_nothing(holdfast: Shell) -> None:
         (["run", "ledger.yaml", "--input", "@none.json"], 2, "HF1003", "none.json"),
         (["run", "ledger.yaml", "--wait", "soon"], 2, "HF1002", "soon"),
         (["run", "ledger.yaml", "--new", "--id", "x"], 2, "HF1003", "exclude"),
-        (["run", "ledger.yaml", "--state-store-type", "mysql"], 2, "HF1003", "mysql"),
+        (["run", "ledger.yaml", "--state-store-type", "oracle"], 2, "HF1003", "oracle"),
         (["run", "flows.py:typed"], 2, "HF1210", "name"),
         (["run", "flows.py:typed", "n", "x"], 2, "HF1210", "'x' is not int"),
         (["run", "flows.py:typed", "n", "1", "flag=perhaps"], 2, "HF1210", "not bool"),
@@ -457,13 +457,13 @@ def test_what_can_not_run_says_why_and_makes_nothing(
     assert holdfast.files() == before
 
 
-def test_a_store_that_is_not_migrated_is_a_conflict_when_migrating_is_off(stored: Shell) -> None:
-    stored.write("one.yaml", "name: one\nsteps: [{id: s, shell: 'true'}]\n")
-    stored.environ["HOLDFAST_STORAGE__MIGRATIONS__AUTO_RUN"] = "false"
-    done = stored("run", "one.yaml")
+def test_a_store_that_is_not_migrated_is_a_conflict_when_migrating_is_off(unmade: Shell) -> None:
+    unmade.write("one.yaml", "name: one\nsteps: [{id: s, shell: 'true'}]\n")
+    unmade.environ["HOLDFAST_STORAGE__MIGRATIONS__AUTO_RUN"] = "false"
+    done = unmade("run", "one.yaml")
     assert done.returncode == 3
     assert "storage init" in done.stderr
-    assert not (stored.folder / ".holdfast").exists()
+    assert not (unmade.folder / ".holdfast").exists()
 
 
 def test_a_tree_on_a_terminal(holdfast: Shell) -> None:

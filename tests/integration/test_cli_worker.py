@@ -19,6 +19,7 @@ import apsw
 import asyncpg
 import pytest
 
+from scripts import mariadb
 from tests.integration.shell import Shell, until
 
 # Each step appends a line to the ledger when its body runs; `gate` waits for a file.
@@ -346,6 +347,25 @@ def refused(shell: Shell) -> list[str]:
     return [name for each in workers(shell) for name in each["refused"]]
 
 
+TELLTALE = """
+name: fails
+steps:
+  - id: fetch
+    shell: "echo the-password-is-otter >&2; exit 3"
+"""
+
+
+def test_what_fails_is_said_at_once_and_without_the_words_of_the_failure(
+    stored: Shell, worker: Start
+) -> None:
+    stored.write("fails.yaml", TELLTALE)
+    serving = worker()
+    id = detach(stored, "fails.yaml")
+    until(lambda: f"fails {id} failed at fetch (exit); see: holdfast executions show {id}" in serving.said())
+    assert "otter" not in serving.said()
+    assert "otter" in stored.inside("executions", "show", id).stdout
+
+
 def test_two_versions_side_by_side_each_get_their_own(stored: Shell, worker: Start) -> None:
     stored.write("old.py", PYTHON.replace("VERSION", "1"))
     stored.write("new.py", PYTHON.replace("VERSION", "2").replace("return text", "return text.upper()"))
@@ -388,7 +408,16 @@ def change(shell: Shell, *statements: str) -> None:
         connection.close()
         return
 
+    async def change_mysql(cursor: Any) -> None:
+        await cursor.execute("START TRANSACTION")
+        for statement in statements:
+            await cursor.execute(statement.format(schema=""))
+        await cursor.execute("COMMIT")
+
     async def execute() -> None:
+        if url.startswith("mysql"):
+            await mariadb.asking(url, change_mysql)
+            return
         connection = await asyncpg.connect(url)
         async with connection.transaction():
             for statement in statements:

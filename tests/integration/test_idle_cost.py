@@ -18,6 +18,7 @@ import pytest
 
 import holdfast as hf
 from holdfast.store.hints import Hints
+from holdfast.store.store import Store
 from scripts import postgres
 from tests.conformance.fleets import hired
 from tests.conformance.hands import hand
@@ -108,6 +109,28 @@ async def test_fifty_idle_workers_cost_under_fifty_queries_a_second(
     assert workers == PROCESSES * WORKERS_EACH
     # Counted at all: every worker looks about every two seconds.
     assert workers / 4 < rate < MOST_QUERIES_PER_S
+
+
+async def test_an_open_store_that_nobody_uses_costs_under_a_query_a_second(own_server: Server) -> None:
+    async with hand(own_server.url) as store:
+        await own_server.write_everything_down()
+        await store.counts()
+        # Counted at all: a statement a second would be seen.
+        pulse = asyncio.create_task(_ask_every_second(store))
+        assert (await own_server.statements(SETTLING_S)).total() >= SETTLING_S - 1
+        pulse.cancel()
+        before = sum(each.count for each in store.figures().statements)
+        asked = await own_server.statements(WINDOW_S)
+        after = sum(each.count for each in store.figures().statements)
+    print(f"\nan idle store: {asked.total() / WINDOW_S:.2f} queries/s")
+    assert asked.total() / WINDOW_S < 1
+    assert after - before == 0
+
+
+async def _ask_every_second(store: Store) -> None:
+    while True:
+        await store.counts()
+        await asyncio.sleep(0.9)
 
 
 _SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'holdfast'"

@@ -89,7 +89,7 @@ async def test_a_connection_that_left_the_pool_by_itself_hides_no_error(fresh_po
     async with hand(fresh_postgres) as store:
         driver: Any = store.driver
         with pytest.raises(StatementTimeout):
-            async with driver._connection() as connection:
+            async with driver._pool.lend() as connection:
                 connection.terminate()
                 with pytest.raises(asyncpg.InterfaceError):
                     connection.terminate()

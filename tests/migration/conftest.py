@@ -1,4 +1,4 @@
-"""The two databases that several processes can share."""
+"""The databases that several processes can share."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.databases import empty_store
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database of this test alone."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'holdfast.db'}"
-    return str(request.getfixturevalue("fresh_postgres"))
+    return empty_store(request, tmp_path)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def undoing_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The same where a rollback undoes DDL."""
+    return empty_store(request, tmp_path)

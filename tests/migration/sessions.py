@@ -8,21 +8,21 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from holdfast.store.drivers.postgresql import PostgresqlDriver, PostgresqlOptions
-from holdfast.store.drivers.sqlite import SqliteDriver
 from holdfast.store.migrations import MigrationSession, MigrationSet, up
 from holdfast.store.migrations.files import collect, read_text
 from holdfast.store.migrations.splitter import Dialect
+from holdfast.stores import build_store, config_for
 
+DIALECTS: tuple[Dialect, ...] = ("sqlite", "postgresql", "mysql")
 LONG = timedelta(seconds=60)
 
 Shape = list[tuple[Any, ...]]
@@ -47,31 +47,40 @@ _DESCRIPTIONS = {
         """SELECT tgrelid::regclass::text, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
            ORDER BY 1, 2""",
         "SELECT schemaname, viewname, definition FROM pg_views WHERE schemaname = 'holdfast' ORDER BY 2",
+        "SELECT matviewname, definition FROM pg_matviews WHERE schemaname = 'holdfast' ORDER BY 1",
+    ],
+    "mysql": [
+        """SELECT table_name, table_type, engine, row_format, table_collation FROM information_schema.tables
+           WHERE table_schema = database() ORDER BY 1""",
+        """SELECT table_name, ordinal_position, column_name, column_type, is_nullable, column_default,
+                  collation_name, extra, generation_expression FROM information_schema.columns
+           WHERE table_schema = database() ORDER BY 1, 2""",
+        """SELECT table_name, index_name, seq_in_index, column_name, collation, non_unique, index_type
+           FROM information_schema.statistics WHERE table_schema = database() ORDER BY 1, 2, 3""",
+        """SELECT table_name, constraint_name, constraint_type FROM information_schema.table_constraints
+           WHERE table_schema = database() ORDER BY 1, 2""",
+        """SELECT c.constraint_name, c.check_clause FROM information_schema.check_constraints c
+           WHERE c.constraint_schema = database() ORDER BY 1, 2""",
+        """SELECT trigger_name, event_object_table, action_timing, event_manipulation, action_statement
+           FROM information_schema.triggers WHERE trigger_schema = database() ORDER BY 1""",
+        """SELECT routine_name, routine_type, routine_definition FROM information_schema.routines
+           WHERE routine_schema = database() ORDER BY 1""",
+        """SELECT table_name, view_definition FROM information_schema.views
+           WHERE table_schema = database() ORDER BY 1""",
     ],
 }
 
 
 def dialect_of(url: str) -> Dialect:
+    if url.startswith("mysql"):
+        return "mysql"
     return "sqlite" if url.startswith("sqlite") else "postgresql"
 
 
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[MigrationSession]:
     """The migration session of the database at `url`, through the driver that programs use."""
-    parts = urlsplit(url)
-    driver: SqliteDriver | PostgresqlDriver
-    if dialect_of(url) == "sqlite":
-        driver = SqliteDriver(Path(parts.path[1:]), create=True)
-    else:
-        options = PostgresqlOptions(
-            host=parts.hostname or "localhost",
-            port=parts.port or 5432,
-            database=parts.path[1:],
-            user=parts.username,
-            password=parts.password,
-            pool_min=0,
-        )
-        driver = PostgresqlDriver(options)
+    driver = build_store(config_for(url), create=True).driver
     await driver.open()
     try:
         async with driver.migrations() as session:
@@ -99,6 +108,28 @@ async def describe(session: MigrationSession) -> Shape:
     return found
 
 
+def sever(session: Any) -> None:
+    """Lose the connection as a process that dies does: without a word, and without what would come next."""
+    session._connection.terminate()
+
+
+async def run_text(session: MigrationSession, url: str, text: str) -> None:
+    """Run printed SQL as a person would: MySQL's has words that only its client understands."""
+    if session.dialect != "mysql":
+        await session.execute(text)
+        return
+    parts = urlsplit(url)
+    command = ["mariadb", f"-h{parts.hostname}", f"-P{parts.port}", f"-u{parts.username}", parts.path[1:]]
+    client = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"MYSQL_PWD": parts.password or ""},
+    )
+    _, errors = await client.communicate(text.encode())
+    assert client.returncode == 0, errors.decode()
+
+
 class Wrapped:
     """A session that does what another does; subclasses interfere."""
 
@@ -106,6 +137,8 @@ class Wrapped:
         self._session = session
         self.dialect = session.dialect
         self.schema = session.schema
+        self.binary = session.binary
+        self.undoes_ddl = session.undoes_ddl
 
     def exclusive(self, timeout: timedelta) -> AbstractAsyncContextManager[None]:
         return self._session.exclusive(timeout)

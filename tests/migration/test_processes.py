@@ -51,7 +51,6 @@ async def _run(url: str) -> tuple[list[int], list[tuple[object, ...]], list[tupl
 
 
 @pytest.mark.crash
-@pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
 def test_after_a_kill_at_any_point_the_next_start_finishes(
     url: str, tmp_path: Path, request: pytest.FixtureRequest, crash_scope: str
 ) -> None:
@@ -76,7 +75,8 @@ def test_after_a_kill_at_any_point_the_next_start_finishes(
 def _fresh(url: str, tmp_path: Path, request: pytest.FixtureRequest, point: int) -> str:
     if dialect_of(url) == "sqlite":
         return f"sqlite:///{tmp_path / f'{point}.db'}"
-    administrator = request.getfixturevalue("_administrator")
+    kind = "_mysql_administrator" if dialect_of(url) == "mysql" else "_administrator"
+    administrator = request.getfixturevalue(kind)
     made = str(administrator.create())
     request.addfinalizer(lambda: administrator.drop(made))
     return made

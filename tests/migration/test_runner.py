@@ -1,4 +1,4 @@
-"""What `up`, `down`, `to`, `status` and `sql` do to a database, on SQLite and on PostgreSQL."""
+"""What `up`, `down`, `to`, `status` and `sql` do to a database."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from holdfast.store.migrations import (
     to,
     up,
 )
-from tests.migration.sessions import Wrapped, describe, dialect_of, migrations, opened
+from tests.migration.sessions import DIALECTS, Wrapped, describe, dialect_of, migrations, opened, run_text
 
 pytestmark = pytest.mark.anyio
 
 ONE = "-- +migrate Up\nCREATE TABLE one (a integer);\n-- +migrate Down\nDROP TABLE one;\n"
 TWO = (
     "-- +migrate Up\nCREATE TABLE two (b integer);\nCREATE INDEX two_b ON two (b);\n"
-    "-- +migrate Down\nDROP INDEX two_b;\nDROP TABLE two;\n"
+    "-- +migrate Down\nDROP TABLE two;\n"
 )
 THREE = (
     "-- +migrate Up\nALTER TABLE one ADD COLUMN c integer;\n"
@@ -164,9 +164,9 @@ FAILING = (
 )
 
 
-async def test_a_failing_statement_leaves_the_database_as_it_was(url: str) -> None:
-    dialect = dialect_of(url)
-    async with opened(url) as session:
+async def test_a_failing_statement_leaves_the_database_as_it_was(undoing_url: str) -> None:
+    dialect = dialect_of(undoing_url)
+    async with opened(undoing_url) as session:
         await up(session, migrations(dialect, {"0001_one.sql": ONE}))
         before = await describe(session)
         with pytest.raises(MigrationFailed) as caught:
@@ -185,26 +185,27 @@ async def test_a_failing_statement_leaves_the_database_as_it_was(url: str) -> No
     assert error.details["statement"] == "INSERT INTO nowhere\n  VALUES (1);"
 
 
-async def test_a_failing_first_migration_leaves_nothing_at_all(url: str) -> None:
-    async with opened(url) as session:
+async def test_a_failing_first_migration_leaves_nothing_at_all(undoing_url: str) -> None:
+    async with opened(undoing_url) as session:
         before = await describe(session)
         with pytest.raises(MigrationFailed):
             await up(
-                session, migrations(dialect_of(url), {"0001_a.sql": "-- +migrate Up\nSELECT * FROM no;"})
+                session,
+                migrations(dialect_of(undoing_url), {"0001_a.sql": "-- +migrate Up\nSELECT * FROM no;"}),
             )
         assert await describe(session) == before
 
 
-async def test_a_refused_commit_is_a_failed_migration(url: str) -> None:
+async def test_a_refused_commit_is_a_failed_migration(undoing_url: str) -> None:
     text = (
         "-- +migrate Up\nCREATE TABLE parent (a integer PRIMARY KEY);\n"
         "CREATE TABLE child (a integer REFERENCES parent DEFERRABLE INITIALLY DEFERRED);\n"
         "INSERT INTO child VALUES (7);\n"
     )
-    async with opened(url) as session:
+    async with opened(undoing_url) as session:
         before = await describe(session)
         with pytest.raises(MigrationFailed, match="outside its statements") as caught:
-            await up(session, migrations(dialect_of(url), {"0001_a.sql": text}))
+            await up(session, migrations(dialect_of(undoing_url), {"0001_a.sql": text}))
         assert await describe(session) == before
     assert isinstance(caught.value.__cause__, ConstraintViolated)
     assert caught.value.where == "dir/0001_a.sql"
@@ -316,10 +317,11 @@ async def test_a_lost_file_of_an_older_version_stops_only_the_way_back(url: str)
 
 
 async def test_the_dialects_have_to_agree(url: str) -> None:
-    other = migrations("postgresql" if dialect_of(url) == "sqlite" else "sqlite", ALL)
     async with opened(url) as session:
-        with pytest.raises(InvalidArgument):
-            await status(session, other)
+        for dialect in DIALECTS:
+            if dialect != session.dialect:
+                with pytest.raises(InvalidArgument):
+                    await status(session, migrations(dialect, ALL))
 
 
 # The way back.
@@ -354,10 +356,10 @@ async def test_what_cannot_be_taken_back_is_refused_before_anything_is(url: str)
     assert caught.value.where == "dir/0002_two.sql"
 
 
-async def test_a_failing_down_leaves_the_database_as_it_was(url: str) -> None:
+async def test_a_failing_down_leaves_the_database_as_it_was(undoing_url: str) -> None:
     text = ONE + "DROP TABLE nowhere;\n"
-    known = migrations(dialect_of(url), {"0001_one.sql": text})
-    async with opened(url) as session:
+    known = migrations(dialect_of(undoing_url), {"0001_one.sql": text})
+    async with opened(undoing_url) as session:
         await up(session, known)
         before = await describe(session)
         with pytest.raises(MigrationFailed, match="DROP TABLE nowhere"):
@@ -377,7 +379,7 @@ async def test_rows_are_lost_only_when_that_is_allowed(url: str) -> None:
         assert await describe(session) == before
         assert await applied_versions(session) == VERSIONS
         done = await down(session, known, steps=2, allow_data_loss=True)
-    assert caught.value.where == "dir/0002_two.sql:6"
+    assert caught.value.where == "dir/0002_two.sql:5"
     assert "--allow-data-loss" in caught.value.fix
     assert [a.version for a in done] == [20240115, 2]
 
@@ -404,7 +406,8 @@ async def test_a_table_under_another_name_is_seen_when_its_turn_comes(url: str) 
         await session.execute(f"INSERT INTO {table(session, 'one')} VALUES (1)")
         with pytest.raises(DowngradeRefused, match="DROP TABLE old"):
             await down(session, known)
-        assert await session.fetch(f"SELECT a FROM {table(session, 'one')}") == [(1,)]
+        now = table(session, "one" if session.undoes_ddl else "old")
+        assert await session.fetch(f"SELECT a FROM {now}") == [(1,)]
 
 
 async def test_to_goes_both_ways(url: str) -> None:
@@ -426,11 +429,11 @@ async def test_to_goes_both_ways(url: str) -> None:
 OUTSIDE = {"sqlite": "VACUUM;", "postgresql": "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON one (a);"}
 
 
-async def test_notransaction_runs_what_a_transaction_can_not(url: str) -> None:
-    dialect = dialect_of(url)
+async def test_notransaction_runs_what_a_transaction_can_not(undoing_url: str) -> None:
+    dialect = dialect_of(undoing_url)
     inside = f"-- +migrate Up\n{OUTSIDE[dialect]}\n"
     outside = f"-- +migrate Up notransaction\n{OUTSIDE[dialect]}\n-- +migrate Down notransaction\nSELECT 1;\n"
-    async with opened(url) as session:
+    async with opened(undoing_url) as session:
         with pytest.raises(MigrationFailed):
             await up(session, migrations(dialect, {"0001_one.sql": ONE, "0002_i.sql": inside}))
         known = migrations(dialect, {"0001_one.sql": ONE, "0002_i.sql": outside})
@@ -484,13 +487,17 @@ async def test_a_process_that_came_past_the_lock_stops_at_the_ledger(url: str) -
     class PastTheLock(Wrapped):
         """Believes to be alone, and is overtaken between its look at the ledger and its transaction."""
 
+        is_overtaken = False
+
         def exclusive(self, timeout: timedelta) -> AbstractAsyncContextManager[None]:
             return nullcontext()
 
         @asynccontextmanager
         async def transaction(self) -> AsyncIterator[None]:
-            async with opened(url) as other:
-                await up(other, known)
+            if not self.is_overtaken:
+                self.is_overtaken = True
+                async with opened(url) as other:
+                    await up(other, known)
             async with super().transaction():
                 yield
 
@@ -498,7 +505,9 @@ async def test_a_process_that_came_past_the_lock_stops_at_the_ledger(url: str) -
         with pytest.raises(MigrationFailed) as caught:
             await up(PastTheLock(session), known)
         assert await applied_versions(session) == [1]
-    assert isinstance(caught.value.__cause__, ConstraintViolated)
+        # Where a rollback undoes DDL the ledger row comes first; elsewhere the table is there already.
+        stopped = isinstance(caught.value.__cause__, ConstraintViolated)
+        assert stopped if session.undoes_ddl else "CREATE TABLE one" in caught.value.cause
 
 
 # Printed SQL.
@@ -510,14 +519,14 @@ async def test_the_printed_text_does_what_up_does(url: str, tmp_path: Path) -> N
     known = migrations(dialect, {**ALL, "20240116_four.sql": block + "-- +migrate StatementEnd\n"})
     async with opened(url) as session:
         text = sql(known, schema=session.schema)
-        await session.execute(text)
+        await run_text(session, url, text)
         printed = await describe(session)
         assert await up(session, known) == []
         await require_current(session, known)
         back = sql(known, 20240115, 0, Direction.DOWN, schema=session.schema)
         await session.execute(f"DELETE FROM {ledger(session)} WHERE version = 20240116")
         await session.execute(f"DROP TABLE {table(session, 'four')}")
-        await session.execute(back)
+        await run_text(session, url, back)
         assert await applied_versions(session) == []
         await up(session, known)
         assert await describe(session) == printed

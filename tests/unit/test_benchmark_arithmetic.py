@@ -122,3 +122,23 @@ def test_the_readme_has_a_table_for_queues(tmp_path: Path) -> None:
     text = page.read_text()
     assert "| 400 | – | 2.0 × |" in text
     assert "`python -m benchmarks queue-1m --backend sqlite --peers all`" in text
+
+
+def test_processor_time_is_judged_beside_that_of_the_bare_driver() -> None:
+    place = {"scenario": "records-get", "concurrency": 1}
+    rows = [
+        row(system, 1.0, **place) | {"backend": "postgresql", "cpu_us_per_step": cost}
+        for system, cost in (("holdfast", 90.0), ("raw", 30.0))
+    ]
+    [judged] = [verdict for verdict in verdicts(rows) if "cpu" in verdict.what]
+    assert (judged.measured, judged.reached) == (3.0, False)
+    rows[0]["cpu_us_per_step"] = 60.0
+    assert [verdict.reached for verdict in verdicts(rows) if "cpu" in verdict.what] == [True]
+
+
+def test_quick_makes_fewer_rows_and_records_stand_for_their_operations() -> None:
+    assert shortened(SCENARIOS["copy"]).request == {"rows": 100_000 // QUICK}
+    assert GROUPS["records"] == ("records-get", "records-create", "records-find")
+    systems = [each.name for each in systems_for(SCENARIOS["conversation"], ["all"])]
+    assert systems == ["holdfast", "openai-agents", "langgraph", "langgraph-delta"]
+    assert [each.name for each in systems_for(SCENARIOS["copy"], ["all"])] == ["holdfast"]

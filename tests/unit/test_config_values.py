@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from holdfast.config.convert import convert, show
 from holdfast.config.interpolate import interpolate
-from holdfast.config.known import LATER, look_up, nearest
+from holdfast.config.known import look_up, nearest
+from holdfast.config.later import LATER
 from holdfast.config.loader import load
 from holdfast.config.schema import SETTINGS, Config
-from holdfast.config.secrets import Secret, SecretUrl, redact_url
+from holdfast.config.secrets import Secret, SecretUrl, redact_url, redact_whole
 from holdfast.config.yaml_lines import read_yaml
 from holdfast.errors import InvalidArgument, InvalidConfiguration
 
@@ -48,7 +49,7 @@ AUTO_RUN = SETTINGS["storage.migrations.auto_run"].rule
     ],
 )
 def test_texts_that_are_read(rule: object, text: str, native: bool, value: object) -> None:
-    assert convert(rule, text, native=native, base=Path()) == value  # type: ignore[arg-type]
+    assert convert(rule, text, unit=None if native else "ms", base=Path()) == value  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -64,13 +65,13 @@ def test_texts_that_are_read(rule: object, text: str, native: bool, value: objec
         (MODE, "0777", "0600"),
         (MODE, "0400", "0600"),
         (AUTO_RUN, "maybe", "true or false"),
-        (SETTINGS["storage.type"].rule, "oracle", "sqlite, postgresql, memory"),
+        (SETTINGS["storage.type"].rule, "oracle", "sqlite, postgresql, mysql, file, memory"),
         (SETTINGS["storage.sqlite.synchronous"].rule, "off", "full, extra"),
     ],
 )
 def test_texts_that_are_refused(rule: object, text: str, fix: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        convert(rule, text, native=True, base=Path())  # type: ignore[arg-type]
+        convert(rule, text, unit=None, base=Path())  # type: ignore[arg-type]
     assert fix in caught.value.fix
 
 
@@ -80,7 +81,7 @@ def test_every_default_is_read_back_from_how_it_is_shown(path: str) -> None:
     if default is None:
         return
     text = str(show(rule, default)).lower() if isinstance(default, bool) else str(show(rule, default))
-    assert convert(rule, text, native=True, base=Path()) == default
+    assert convert(rule, text, unit=None, base=Path()) == default
 
 
 def test_every_default_of_the_table_is_the_one_of_the_value() -> None:
@@ -93,7 +94,7 @@ def test_every_default_of_the_table_is_the_one_of_the_value() -> None:
 
 
 def test_no_key_has_two_meanings() -> None:
-    assert not set(SETTINGS) & LATER
+    assert not set(SETTINGS) & set(LATER)
 
 
 @pytest.mark.parametrize(
@@ -104,14 +105,25 @@ def test_no_key_has_two_meanings() -> None:
         ("storage.postgresql.pool.max_connections", "storage.postgresql.pool.max", "setting", False),
         ("storage.retryOnConflict", "storage.retry.on_conflict", "setting", False),
         ("storage.sqlite.walMode", "storage.sqlite.wal", "fixed", False),
-        ("storage.slowQuery", "storage.slow_query", "later", False),
-        ("storage.retention.auditLogs", "storage.retention.audit_logs", "later", False),
+        ("storage.slowQuery", "storage.slow_query", "setting", False),
+        ("storage.retention.auditLogs", "storage.retention.audit_logs", "group", False),
+        ("storage.retention.cleanupSchedule", "storage.retention.cleanup_schedule", "later", False),
+        ("storage.mariadb.host", "storage.mysql.host", "setting", True),
+        ("storage.postgresql.primary.host", "storage.postgresql.host", "setting", True),
+        ("externalDatabase.user", "storage.postgresql.username", "setting", False),
+        ("storage.postgres.replicas.0.host", "storage.postgresql.replicas.0.host", "later", True),
+        (
+            "vectors.collections.myDocs.payloadIndex",
+            "vectors.collections.myDocs.payload_index",
+            "later",
+            False,
+        ),
         ("storage.postgresql", "storage.postgresql", "group", True),
         ("storage.nothing", "storage.nothing", "unknown", True),
     ],
 )
 def test_keys(spelled: str, path: str, meaning: str, native: bool) -> None:
-    assert look_up(spelled) == (path, meaning, native)
+    assert look_up(spelled) == (path, meaning, None if native else "ms")
 
 
 @pytest.mark.parametrize(
@@ -122,6 +134,8 @@ def test_keys(spelled: str, path: str, meaning: str, native: bool) -> None:
         ("storage.pool", "storage.postgresql.pool"),
         ("storage.postgresql.pool.mx", "storage.postgresql.pool.max"),
         ("redis.urll", "redis.url"),
+        ("storage.postgresql.replicas.3.hots", "storage.postgresql.replicas.*.host"),
+        ("event_log.compres", "event_log.compress"),
         ("zzzzzz", None),
     ],
 )
@@ -239,6 +253,22 @@ def test_text_keeps_what_yaml_would_change(tmp_path: Path) -> None:
 )
 def test_redaction(text: str, redacted: str) -> None:
     assert redact_url(text) == redacted
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("postgresql://u:a b@h/d", "postgresql://u:***@h/d"),
+        ("postgresql://u:p@ss w/rd@h/d?password=x", "postgresql://u:***@h/d?password=***"),
+        ("u:p@h", "u:***@h"),
+        ("postgresql:/u:p@h/d", "postgresql:***@h/d"),
+        ("postgresql://u@h:5432,i:5433/d", "postgresql://u@h:5432,i:5433/d"),
+        ("sqlite:///a.db", "sqlite:///a.db"),
+    ],
+)
+def test_redaction_of_a_whole_url_that_may_be_wrong(text: str, redacted: str) -> None:
+    assert redact_whole(text) == redacted
+    assert str(SecretUrl(text)) == redacted
 
 
 def test_a_secret_gives_itself_away_to_nobody() -> None:

@@ -102,7 +102,7 @@ def test_everything_that_a_definition_can_say_is_read() -> None:
         (step("shell: [ls]", "stpes: 1\n"), 2, "unknown key 'stpes'", "did you mean steps?"),
         (step("shel: [ls]"), 4, "unknown key 'shel'", "did you mean shell?"),
         (step("shell: [ls]\nneed: [a]"), 5, "unknown key 'need'", "did you mean needs?"),
-        (step("needs: []"), 3, "the step does nothing", "shell, python, sleep, wait, approval, workflow"),
+        (step("needs: []"), 3, "the step does nothing", "shell, python, http, sleep, wait, approval"),
         (step("shell: [ls]\nsleep: 1s"), 3, "is of 2 kinds: shell, sleep", "one of"),
         ("name: x\nsteps: []", 2, "`steps` is a list of at least one step", "write steps"),
         ("name: x\nsteps: {a: {shell: [ls]}}", 2, "`steps` is a list", "put a dash"),

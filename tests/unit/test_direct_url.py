@@ -11,7 +11,7 @@ from holdfast.config.loader import LoadedConfig, load
 from holdfast.config.secrets import redact_url
 from holdfast.errors import InvalidConfiguration
 from holdfast.store.drivers.postgresql import PostgresqlOptions
-from holdfast.store.drivers.postgresql_tls import TlsMode
+from holdfast.store.drivers.tls import TlsMode
 from holdfast.stores import build_store
 
 POOLER = "postgresql://ana:pooled@pooler.example.com:6432/app?schema=mine"

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 MODULE_LINES_MAX = 600
 FUNCTION_LINES_MAX = 60
 FUNCTION_LINES_P90 = 25
-DRIVERS = {"apsw", "asyncpg"}
+DRIVERS = {"apsw", "asyncmy", "asyncpg"}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 Function = ast.FunctionDef | ast.AsyncFunctionDef
