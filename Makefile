@@ -1,7 +1,7 @@
 # Every target makes what it needs: python3 >= 3.11 and make are all that has to be there.
 # `make -s` style output: recipes are silent, the scripts say what they do.
 .DEFAULT_GOAL := help
-.PHONY: help demo fleet test check bench crash chaos chaos-short services environment base
+.PHONY: help demo fleet test check bench scale ring crash chaos chaos-short services environment base
 
 # The first Python that is new enough; PYTHON=/path/to/python3 overrides it.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -9,6 +9,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV := .venv/bin/python
 # More arguments for pytest: make test PYTEST_ARGS='-k journal'
 PYTEST_ARGS ?=
+# Smaller, or one database: make scale SCALE_ARGS='--backend sqlite --sqlite 100000'
+SCALE_ARGS ?=
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 13
@@ -20,7 +22,7 @@ fleet: ## three workers on PostgreSQL: one is killed, the others go on with its 
 	@$(if $(PYTHON),$(PYTHON) -m scripts.environment postgres,$(no_python))
 	@$(VENV) examples/fleet/run.py
 
-test: environment ## every test, on SQLite and on PostgreSQL (found, or a private one)
+test: environment ## every test, on every kind of store (servers: found, or private ones)
 	@$(VENV) -m scripts.services run -- $(VENV) -m pytest -n 2 tests $(PYTEST_ARGS)
 
 check: environment ## format, lint, types, import contracts, documentation
@@ -31,7 +33,14 @@ check: environment ## format, lint, types, import contracts, documentation
 	@$(VENV) -m scripts.services run -- $(VENV) -m pytest -q -n 2 tests/docs
 
 bench: environment ## measure, beside the raw limit and the peers
-	@$(VENV) -m scripts.services run -- $(VENV) -m benchmarks all
+	@$(VENV) -m scripts.services run --on-disk -- $(VENV) -m benchmarks all
+
+scale: environment ## millions of executions: claim, page, estimate and show stay as fast as with 10,000
+	@$(VENV) -m scripts.services run --on-disk -- $(VENV) -m benchmarks.scale $(SCALE_ARGS)
+
+ring: environment ## 100,000 executions around all kinds of store, killed ten times on the way
+	@$(VENV) -m scripts.services run -- $(VENV) -m pytest -v --ring=100000 \
+		tests/conformance/test_ring.py -k killed
 
 crash: environment ## a kill at every write boundary, power cuts, planted defects (long)
 	@$(VENV) -m scripts.services run -- $(VENV) -m pytest tests/crash --crash=all -s $(PYTEST_ARGS)
@@ -46,7 +55,7 @@ services: environment ## start what the tests need, leave it running, print the 
 	@$(VENV) -m scripts.services start
 
 environment:
-	@$(if $(PYTHON),$(PYTHON) -m scripts.environment dev postgres,$(no_python))
+	@$(if $(PYTHON),$(PYTHON) -m scripts.environment dev postgres mysql,$(no_python))
 
 base:
 	@$(if $(PYTHON),$(PYTHON) -m scripts.environment,$(no_python))

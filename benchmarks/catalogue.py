@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import queues
+from benchmarks import queues, records
 from benchmarks.declarations import BACKENDS, POSTGRESQL, SQLITE, Mode, Scenario, System
 
 __all__ = ["ALIASES", "BACKENDS", "GROUPS", "POSTGRESQL", "SCENARIOS", "SQLITE", "SYSTEMS", "systems_for"]
@@ -75,9 +75,15 @@ SYSTEMS: dict[str, System] = {
     )
 }
 
-CONTESTS: dict[str, dict[str, System]] = {"workflows": SYSTEMS, "queues": queues.SYSTEMS}
+CONTESTS: dict[str, dict[str, System]] = {
+    "workflows": SYSTEMS,
+    "queues": queues.SYSTEMS,
+    "records": records.SYSTEMS,
+    "conversations": records.CONVERSATIONS,
+}
 ALIASES: dict[str, tuple[str, ...]] = {
     "dbos": ("dbos", "dbos-best"),
+    "langgraph": ("langgraph", "langgraph-delta"),
     "all": tuple(name for systems in CONTESTS.values() for name in systems),
 }
 """Names that stand for several systems on the command line; `dbos` is measured in both of its modes."""
@@ -135,6 +141,7 @@ SCENARIOS: dict[str, Scenario] = {
             request={"steps": 10_000, "scenario": "fanout"},
         ),
         *queues.SCENARIOS,
+        *records.SCENARIOS,
         Scenario(
             name="start",
             title="start-up time",
@@ -150,6 +157,7 @@ SCENARIOS: dict[str, Scenario] = {
 GROUPS: dict[str, tuple[str, ...]] = {
     "queue": queues.DEPTHS,
     "fleet": tuple(each.name for each in queues.SCENARIOS),
+    "records": records.OPERATIONS,
 }
 """Names that stand for several scenarios on the command line."""
 

@@ -47,6 +47,7 @@ def measure(
                 "seconds": seconds,
                 "options": dict(mode.options),
                 "jobs": round(mode.rate * seconds),
+                "folder": str(folder),
                 **scenario.request,
             }
             limit_s = seconds + scenario.setup_s

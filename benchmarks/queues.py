@@ -17,9 +17,9 @@ SYSTEMS: dict[str, System] = {
             module="benchmarks.systems.holdfast_queue",
             environment=None,
             modes={
-                SQLITE: Mode(text="worker --concurrency 500", options={"concurrency": "500"}, rate=30_000),
+                SQLITE: Mode(text="worker --concurrency 1000", options={"concurrency": "1000"}, rate=30_000),
                 POSTGRESQL: Mode(
-                    text="worker --concurrency 500", options={"concurrency": "500"}, rate=50_000
+                    text="worker --concurrency 1000", options={"concurrency": "1000"}, rate=50_000
                 ),
             },
         ),
@@ -185,7 +185,9 @@ QUICK = 20
 def shortened(scenario: Scenario) -> Scenario:
     """The scenario as `--quick` runs it; its title says so."""
     sizes: dict[str, Any] = {
-        key: value // QUICK for key, value in scenario.request.items() if key in ("waiting", "finished")
+        key: value // QUICK
+        for key, value in scenario.request.items()
+        if key in ("waiting", "finished", "rows")
     }
     if not sizes:
         return scenario

@@ -110,6 +110,12 @@ def _single(rows: Sequence[Row]) -> list[str]:
         "takeover": "killed to running on another host, lease 2 s: {value:.1f} s, at most {most_s:.1f} s",
         "takeover-here": "the same on one host: {value:.1f} s, at most {most_s:.1f} s on {backend}",
         "idle": "50 idle workers of 100 queues: {value:.0f} queries/s on {backend}",
+        "records-get": "a record by its id: {value:,.0f} records/s on {backend}, {detail}",
+        "records-create": "a new record: {value:,.0f} records/s on {backend}, {detail}",
+        "records-find": "a page of 50 records: {value:,.0f} pages/s on {backend}, {detail}",
+        "bulk": "50,000 records in one transaction: {value:,.0f} rows/s on {backend}",
+        "conversation": "a conversation of 500 turns: {value:,.0f} turns/s on {backend}, {detail}",
+        "copy": "`storage copy` from SQLite into PostgreSQL and back: {detail}",
     }
     return [
         "* " + wanted[row["scenario"]].format(**row) + f" (`python -m benchmarks {row['scenario']}`)"

@@ -61,7 +61,10 @@ def table(rows: Sequence[Row]) -> str:
         base = ours.get(place)
         beside = f"{base / row['value']:>8.2f} ×" if base and row["system"] != "holdfast" else " " * 10
         latency = f"p50 {row['p50_ms']:8.2f} ms  p99 {row['p99_ms']:8.2f} ms" if "p50_ms" in row else ""
-        lines.append(f"  {row['system']:<16} {row['value']:>12,.1f} {beside}  {latency}  {row['mode']}")
+        detail = f"{row['detail']}  " if "detail" in row else ""
+        lines.append(
+            f"  {row['system']:<16} {row['value']:>12,.1f} {beside}  {latency}  {detail}{row['mode']}"
+        )
     return "\n".join(lines).strip("\n")
 
 

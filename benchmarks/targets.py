@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from benchmarks.declarations import BACKENDS, POSTGRESQL, SQLITE
 from benchmarks.measurement import Row
 from benchmarks.queues import DEPTHS
+from benchmarks.records import OPERATIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,17 @@ class Ratio:
     backend: str
     concurrency: tuple[int, ...]
     beside: tuple[str, ...]
+    times: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Holdfast's `figure` of a row must be at most `times` that of `beside`."""
+
+    scenario: str
+    backend: str
+    figure: str
+    beside: str
     times: float
 
 
@@ -88,7 +100,15 @@ RATIOS = (
         )
     ),
     Ratio("enqueue", POSTGRESQL, (50,), ("pgqueuer",), 5),
+    *(
+        Ratio(scenario, backend, _ONE, ("sqlalchemy",), 1.5)
+        for scenario in OPERATIONS
+        for backend in BACKENDS
+    ),
+    *(Ratio("bulk", backend, _ONE, ("raw",), 0.5) for backend in BACKENDS),
 )
+
+COSTS = (Cost("records-get", POSTGRESQL, "cpu_us_per_step", "raw", 2),)
 
 FLAT = (Flat(DEPTHS, 1.5),)
 
@@ -122,6 +142,7 @@ def verdicts(rows: Sequence[Row]) -> Iterator[Verdict]:
             fastest, name = max(theirs)
             what = f"{ratio.scenario} {ratio.backend} {callers}: holdfast / {name}"
             yield Verdict(what, f"≥ {ratio.times:g} ×", ours / fastest, ours >= ratio.times * fastest)
+    yield from _costs(rows)
     for flat in FLAT:
         for backend in BACKENDS:
             ours = [
@@ -137,3 +158,22 @@ def verdicts(rows: Sequence[Row]) -> Iterator[Verdict]:
             if (scenario, system) == (limit.scenario, limit.system):
                 what = f"{scenario} {backend}: {system}"
                 yield Verdict(what, f"≤ {limit.most:g}", value, value <= limit.most)
+
+
+def _costs(rows: Sequence[Row]) -> Iterator[Verdict]:
+    for cost in COSTS:
+        for ours in rows:
+            if (ours["scenario"], ours["backend"], ours["system"]) != (
+                cost.scenario,
+                cost.backend,
+                "holdfast",
+            ):
+                continue
+            for theirs in rows:
+                place = (theirs["scenario"], theirs["backend"], theirs["concurrency"], theirs["system"])
+                if place != (cost.scenario, cost.backend, ours["concurrency"], cost.beside):
+                    continue
+                if cost.figure in ours and cost.figure in theirs:
+                    times = ours[cost.figure] / theirs[cost.figure]
+                    what = f"{cost.scenario} {cost.backend}: {cost.figure} / {cost.beside}"
+                    yield Verdict(what, f"≤ {cost.times:g} ×", times, times <= cost.times)

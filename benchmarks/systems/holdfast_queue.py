@@ -16,8 +16,9 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import holdfast as hf
+from benchmarks.systems.filling import Filling
 from benchmarks.systems.meter import Meter, Request, measure, report, require
-from benchmarks.systems.queueing import Dispatches, Drain, ask, copies, drain, produce
+from benchmarks.systems.queueing import Dispatches, Drain, ask, drain, produce
 from holdfast.errors import WorkflowNotFound
 from holdfast.fleet.launcher import Launcher
 from holdfast.fleet.offers import Offers
@@ -91,90 +92,13 @@ async def worker(
         await launcher.close()
 
 
-class Filling:
-    """Copies, made by SQL of this benchmark on a connection of its own."""
-
-    def __init__(self) -> None:
-        self.is_server = request.backend == "postgresql"
-        self.schema = "holdfast." if self.is_server else ""
-
-    async def run(self, statements: list[str]) -> list[Any]:
-        """The first column of the last statement's rows."""
-        if self.is_server:
-            import asyncpg
-
-            connection = await asyncpg.connect(request.database)
-            for statement in statements[:-1]:
-                await connection.execute(statement)
-            found = [row[0] for row in await connection.fetch(statements[-1])]
-            await connection.close()
-            return found
-        import apsw
-
-        file = apsw.Connection(request.database)
-        file.set_busy_timeout(30_000)
-        for statement in statements[:-1]:
-            file.execute(statement)
-        return [row[0] for row in file.execute(statements[-1])]
-
-    async def columns(self, table: str) -> list[str]:
-        question = f"SELECT name FROM pragma_table_info('{table}') WHERE name <> 'position'"
-        if self.is_server:
-            question = (
-                "SELECT column_name::text FROM information_schema.columns WHERE table_schema = 'holdfast' "
-                f"AND table_name = '{table}' AND column_name <> 'xid'"
-            )
-        return await self.run([question])
-
-    async def copy(self, id: str, count: int, mark: int) -> None:
-        """`count` copies of execution `id`; `mark` keeps the keys of two templates apart."""
-        numbers = f"generate_series(1, {count}) AS n"
-        key = f"substring(t.{{}} FROM 1 FOR 6) || int8send(n) || int2send({mark}::int2)"
-        text, random = "encode({}, 'hex')", "decode(md5(n::text), 'hex')"
-        template = f"'\\x{id.replace('-', '')}'"
-        if not self.is_server:
-            numbers = (
-                f"(WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {count}) "
-                f"SELECT n FROM c WHERE n <= {count})"
-            )
-            key = f"unhex(hex(substr(t.{{}}, 1, 6)) || printf('%016x%04x', n, {mark}))"
-            text, random = "lower(hex({}))", "randomblob(16)"
-            template = f"x'{id.replace('-', '')}'"
-        if count < 1:
-            return
-        statements = []
-        for table, column in (
-            ("executions", "key"),
-            ("execution_details", "execution"),
-            ("events", "execution"),
-        ):
-            made = key.format(column)
-            changed = {column: made}
-            if table == "executions":
-                changed |= {"id": text.format(made), "fingerprint": random}
-            names = await self.columns(table)
-            statements.append(
-                copies(f"{self.schema}{table}", names, changed, numbers, f"t.{column} = {template}")
-            )
-        # One transaction, as a start is one: what is written by several looks like something touched since.
-        await self.run(["BEGIN", *statements, "COMMIT", "SELECT 1"])
-
-    async def settle(self) -> None:
-        """What a server does by itself in time, done before the measurement: statistics and visibility."""
-        if not self.is_server:
-            await self.run(["ANALYZE", "PRAGMA wal_checkpoint(TRUNCATE)"])
-            return
-        for table in ("executions", "execution_details", "events"):
-            await self.run([f"VACUUM ANALYZE {self.schema}{table}", "SELECT 1"])
-
-    async def finished(self) -> int:
-        """How many there are; without any behind, the template does not count."""
-        [count] = await self.run([f"SELECT count(*) FROM {self.schema}executions WHERE status = 'completed'"])
-        return int(count) - (0 if request.finished else 1)
-
-
 async def queue() -> dict[str, Any]:
-    filling = Filling()
+    filling = Filling(request.backend, request.database)
+
+    async def finished() -> int:
+        # Without any behind, the template does not count.
+        return await filling.finished() - (0 if request.finished else 1)
+
     done = await noop.enqueue(TEMPLATE)
     async with worker(app) as first:
         running = asyncio.ensure_future(first.run())
@@ -192,7 +116,7 @@ async def queue() -> dict[str, Any]:
 
         report(
             durability=await durability_of(app, request),
-            **await drain(counter, serve(), lambda: ask(filling.finished)),
+            **await drain(counter, serve(), lambda: ask(finished)),
         )
 
 

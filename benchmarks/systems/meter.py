@@ -35,6 +35,9 @@ class Request:
     jobs: int = 0
     waiting: int = 0
     finished: int = 0
+    rows: int = 0
+    turns: int = 0
+    folder: str = "/var/tmp"
     scenario: str = "steps"
     options: dict[str, str] = field(default_factory=dict)
 
