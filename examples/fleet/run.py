@@ -122,7 +122,7 @@ def server(url: str | None) -> Iterator[str]:
     """The URL of a server: the named one, one that answers here, or a private one for this block."""
     if url is not None:
         os.environ[services.VARIABLE] = url
-    found = services.Postgres(keep=False)
+    found = services.postgresql(keep=False)
     try:
         if problem := found.acquire():
             sys.exit(problem)
