@@ -27,6 +27,7 @@ from holdfast.errors import (
     StoreUnavailable,
     UnsupportedStorage,
 )
+from holdfast.events.files import record
 from holdfast.events.files.checking import compare
 from holdfast.events.files.copying import CopiedFiles
 from holdfast.events.files.layout import CURRENT, STORE, LogOptions
@@ -395,6 +396,100 @@ async def test_an_execution_goes_on_behind_its_full_files(tmp_path: Path) -> Non
         assert outcome.saved == 11
     async with opened(base) as store:
         assert (await compare(store, base)).findings == []
+
+
+# A record that has become long.
+
+
+async def busy(store: Store, rounds: int) -> None:
+    """Change the same few rows again and again."""
+    for number in range(rounds):
+        async with store.transaction() as transaction:
+            within = store.repo(Conversation, within=transaction)
+            await within.upsert(Conversation(id=f"c{number % 3}", title=f"{number} " + "x" * 1000))
+
+
+async def test_a_long_record_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays short, all of it comes back, and it is written anew again only when it has doubled."""
+    base, path = tmp_path / "log", write_workflow(tmp_path)
+    monkeypatch.setattr(record, "SHRINK_BYTES_MIN", 20_000)
+    written = count_calls(monkeypatch, record, "write_synced")
+    monkeypatch.setenv("HOLDFAST_EVENT_LOG_TYPE", "filesystem")
+    monkeypatch.setenv("HOLDFAST_EVENT_LOG_DIR", str(base))
+    await write_everything("memory://")
+    state = base / STORE / STATE
+    for turn in range(3):
+        async with opened(base) as store:
+            await busy(store, 200)
+            async with Orchestrator(store) as orchestrator:
+                await orchestrator.run(path, id=f"x{turn}")
+            before = await digests(store)
+            found = (await store.repo(Message).find("fire")).items
+        async with opened(base, create=False) as store:
+            assert await digests(store) == before
+            assert (await store.repo(Message).find("fire")).items == found
+            assert (await compare(store, base)).findings == []
+            assert await store.driver.fetch("events.gaps", store.tenant) == []
+    anew = json.loads(state.read_bytes().splitlines()[0])["anew"]
+    assert 0 < anew < state.stat().st_size < 2.5 * max(anew, 20_000)
+    assert 3 <= len(written) < 20
+    assert not [*state.parent.glob(".tmp-*")]
+
+
+async def test_an_event_that_was_changed_stays_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, path = tmp_path / "log", write_workflow(tmp_path)
+    await run_once(base, path, "x")
+    monkeypatch.setattr(record, "SHRINK_BYTES_MIN", 1)
+    async with opened(base) as store:
+        await store.driver.fetch_text("UPDATE events SET duration_us = 77 WHERE path = 'one'")
+        await store.repo(Conversation).create(Conversation(id="c"))
+        before = await digests(store)
+    async with opened(base, create=False) as store:
+        assert await digests(store) == before
+
+
+@pytest.mark.parametrize("fails", ["write_synced", "sync_folder"])
+async def test_a_record_that_can_not_be_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """What was acknowledged stays: with the old file, or refusing more once the new one is in its place."""
+    base = tmp_path / "log"
+
+    def fail(*args: Any, **more: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    async with opened(base) as store:
+        repo = store.repo(Conversation)
+        await repo.create(Conversation(id="first"))
+    monkeypatch.setattr(record, "SHRINK_BYTES_MIN", 1)
+    async with opened(base) as store:
+        repo = store.repo(Conversation)
+        with monkeypatch.context() as broken:
+            broken.setattr(record, fails, fail)
+            await repo.create(Conversation(id="second"))
+        if fails == "write_synced":
+            await repo.create(Conversation(id="third"))
+        else:
+            with pytest.raises(StoreUnavailable, match="written anew"):
+                await repo.create(Conversation(id="third"))
+        before = await digests(store)
+    async with opened(base) as store:
+        assert await digests(store) == before
+        assert (await store.repo(Conversation).get("second")).id == "second"
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[Any]:
+    calls: list[Any] = []
+    original = getattr(module, name)
+
+    def counted(*args: Any, **more: Any) -> Any:
+        calls.append(args)
+        return original(*args, **more)
+
+    monkeypatch.setattr(module, name, counted)
+    return calls
 
 
 def test_the_setting_makes_a_record(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

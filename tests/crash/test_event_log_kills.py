@@ -40,6 +40,8 @@ import os, sys
 os.environ.update(HOLDFAST_EVENT_LOG_TYPE="filesystem", HOLDFAST_EVENT_LOG_DIR=sys.argv.pop(1))
 os.environ.update(HOLDFAST_EVENT_LOG__ROTATE=sys.argv.pop(1))
 plant = sys.argv.pop(1)
+from holdfast.events.files import record
+record.SHRINK_BYTES_MIN = 4096
 from tests.crash import test_event_log_kills
 if plant == "unsynced-answer":
     test_event_log_kills.answer_before_the_record()

@@ -3,18 +3,22 @@
 A transaction's events are lines of their executions' logs; what else it changed is one line of
 `.store/state.log`, which also names those events. That line is written and synced last: a transaction is
 there when its line is, and events that no line names belong to one that nobody was told of.
+
+When most of `state.log` tells of what has changed since, it is written anew with what there is and put in the
+place of the old one.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 
-from holdfast.errors import NoStore, UnknownOutcome, UnsupportedStorage
+from holdfast.errors import NoStore, StoreUnavailable, UnknownOutcome, UnsupportedStorage
 from holdfast.events.files.examining import examine
 from holdfast.events.files.layout import POSITION, STORE, LogLock, LogOptions, execution_folders, told
 from holdfast.events.files.lines import (
@@ -33,10 +37,14 @@ from holdfast.events.files.writing import AppendFile, LogFile, LogFiles, damage
 from holdfast.records.engine_tables import DEFINITIONS, EVENTS, EXECUTION_DETAILS, EXECUTIONS
 from holdfast.store.dialects import Dialect
 from holdfast.store.drivers.recorded import Change, Look
+from holdfast.store.files.place import TEMPORARY, sync_folder, write_synced
 from holdfast.store.table_rows import table_rows
 
 STATE = "state.log"
+SHRINK_BYTES_MIN = 4 * 2**20
+"""A `state.log` is left alone until it is this long, and twice as long as when it was written anew."""
 _FORMAT = 1
+_ROWS_PER_LINE = 500
 _SQLITE = Dialect("sqlite", "?")
 _POSITION = "position"
 
@@ -46,6 +54,7 @@ class _Transaction(msgspec.Struct):
     events: list[tuple[str, int, int]] = []
     rows: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = []
     format: int = _FORMAT
+    anew: int = 0  # in the first line of a file that was written anew: its length
 
 
 class RecordedFiles:
@@ -66,6 +75,7 @@ class RecordedFiles:
         self._is_writing = False
         self._last = 0  # the number of the last transaction
         self._counted: dict[bytes, int] = {}  # the last event of each execution that is part of one
+        self._shrink_at = SHRINK_BYTES_MIN
 
     def open(self) -> None:
         """See `Record.open`."""
@@ -130,7 +140,9 @@ class RecordedFiles:
             if transaction.n != number or transaction.format > _FORMAT:
                 raise damage(path, offset, f"transaction {number} was expected, {transaction.n} stands there")
             self._last = number
-            if number:
+            if not number:
+                self._shrink_at = max(SHRINK_BYTES_MIN, 2 * transaction.anew)
+            else:
                 yield offset, transaction
 
     def _events(self) -> dict[tuple[bytes, int], LoggedEvent]:
@@ -214,6 +226,54 @@ class RecordedFiles:
             definition = table_rows(DEFINITIONS, _SQLITE).plain(rows[0]) if rows else None
             found[key] = About(execution, details.get(key), definition)
         return found
+
+    def shrink(self, rows: Callable[[], Iterable[Change]]) -> None:
+        """See `Record.shrink`. At any time the old file or the new one is there, and both say the same."""
+        if self._state.size < self._shrink_at:
+            return
+        path = self._state.path
+        temporary = path.with_name(f"{TEMPORARY}{path.name}")
+        try:
+            last, text = self._anew(rows())
+            write_synced(temporary, text, over=True)
+        except OSError:
+            self._shrink_at *= 2  # the old one is whole, and goes on
+            return
+        try:
+            temporary.rename(path)
+            sync_folder(path.parent)
+            self._state.close()
+            self._state.open()
+        except OSError as error:
+            raise StoreUnavailable(
+                f"the record was written anew and could not be put in its place: {error.strerror}",
+                where=str(path),
+                fix="open the store again",
+            ) from error
+        self._last = last
+        self._shrink_at = max(SHRINK_BYTES_MIN, 2 * len(text))
+
+    def _anew(self, rows: Iterable[Change]) -> tuple[int, bytes]:
+        """The lines that tell of these rows alone, and the number of the last of them."""
+        logged, rest = self._events(), iter(rows)
+        lines: list[bytes] = []
+        while several := [*islice(rest, _ROWS_PER_LINE)]:
+            others = [each for each in several if each.table != EVENTS.name]
+            named, changed = [], []
+            for each in several:
+                if each.table == EVENTS.name:
+                    key, seq, position = each.values["execution"], each.values["seq"], each.key[_POSITION]
+                    named.append((key.hex(), seq, position))
+                    told = _event_change(logged[key, seq], position).values
+                    since = {name: value for name, value in each.values.items() if value != told[name]}
+                    if since:
+                        changed.append(each._replace(op="update", values=since))
+            lines.append(_spelled(len(lines) + 1, named, others))
+            if changed:  # behind the line that makes them: in one line inserts come last
+                lines.append(_spelled(len(lines) + 1, [], changed))
+        text = b"".join(lines)
+        first = sealed(msgspec.json.encode({"n": 0, "format": _FORMAT, "anew": len(text)}))
+        return len(lines), first + text
 
     def _undo(self, written: Sequence[LogFile], state_size: int) -> None:
         """Take a transaction back that is not wholly on disk, so that it may be tried again."""

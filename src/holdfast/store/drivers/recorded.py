@@ -9,7 +9,7 @@ record holds, in order.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -56,6 +56,14 @@ class Record(Protocol):
         """Put one transaction on disk, whole or not at all.
 
         Raises `RetryLater` when nothing of it is there.
+        """
+        ...
+
+    def shrink(self, rows: Callable[[], Iterable[Change]]) -> None:
+        """Called behind every commit: write the record anew, if it has become long for what there is.
+
+        `rows` makes all that the store holds, as inserts. Raises `StoreUnavailable` when nothing can be added
+        to it any more.
         """
         ...
 
@@ -183,7 +191,35 @@ class RecordedConnection(apsw.Connection):
             self._failure = "what was recorded could not be committed in memory"
             raise
         self._end()
+        if changes:
+            self._shrink(self._record)
         return done
+
+    def _shrink(self, record: Record) -> None:
+        """What was committed stays so, whatever becomes of this; what can not go on refuses the next one."""
+        try:
+            record.shrink(self._rows)
+        except HoldfastError as error:
+            self._failure = error.cause
+        except BaseException as error:
+            self._failure = f"the record could not be written anew: {error!r}"
+            raise
+
+    def _rows(self) -> Iterator[Change]:
+        found = (
+            super().execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name").fetchall()
+        )
+        for table in [str(name) for (name,) in found]:
+            if names := self._names(table):
+                keys = self._keys(table)
+                columns, order = ", ".join(map(_quoted, names)), ", ".join(map(_quoted, keys))
+                for row in super().execute(f"SELECT {columns} FROM {_quoted(table)} ORDER BY {order}"):
+                    values: dict[str, Any] = dict(zip(names, row, strict=True))
+                    yield Change(table, "insert", {name: values.pop(name) for name in keys}, values)
+
+    def _keys(self, table: str) -> tuple[str, ...]:
+        text = "SELECT name FROM pragma_table_info(?) WHERE pk ORDER BY pk"
+        return tuple(str(name) for (name,) in super().execute(text, (table,))) or (ROWID,)
 
     def _write(self, record: Record, changes: list[Change]) -> None:
         try:
