@@ -17,7 +17,8 @@ from holdfast.config.storage import SessionTarget
 from holdfast.config.urls import convert_store_url, direct_tls
 from holdfast.errors import UnsupportedStorage
 from holdfast.fleet.ownership import has_neighbours
-from holdfast.store.store import Store, StoreOptions
+from holdfast.store.options import StoreOptions
+from holdfast.store.store import Store
 
 if TYPE_CHECKING:
     from holdfast.events.files.following import LogFollower

@@ -34,7 +34,8 @@ from holdfast.fleet import claims, ownership, sweeps
 from holdfast.fleet.launcher import Launcher
 from holdfast.fleet.runs import Runs
 from holdfast.records.executions import BootId
-from holdfast.store.journal import Entry, Holding, Journal
+from holdfast.store.entries import Entry, Holding
+from holdfast.store.journal import Journal
 from holdfast.store.store import Store
 from holdfast.workflows import branches
 from holdfast.workflows.engine import ExecutionRuntime

@@ -28,7 +28,8 @@ from holdfast.records.events import EventType
 from holdfast.records.executions import BootId, ExecutionKey
 from holdfast.store import codec
 from holdfast.store.drivers.base import Answer, Batch, NewExecution, Post, Reply, Row, Transition
-from holdfast.store.journal import Entry, Holding, Journal, Placed
+from holdfast.store.entries import Entry, Holding, Placed
+from holdfast.store.journal import Journal
 from holdfast.store.store import Store
 from holdfast.stores import build_store, config_for
 

@@ -23,7 +23,7 @@ from holdfast.fleet.cancelling import withdraw
 from holdfast.fleet.outside import OutsideRows
 from holdfast.orchestrator import Orchestrator
 from holdfast.store import codec
-from holdfast.store.journal import Holding
+from holdfast.store.entries import Holding
 from holdfast.store.store import Store
 from holdfast.workflows.driving import Outcome
 from tests.conformance.hands import begin, blocked, ending, hand, mark, plant, take_over, until

@@ -25,7 +25,8 @@ from holdfast.errors import (
 from holdfast.records.audit import ActorKind, AuditEntry, AuditHead
 from holdfast.records.identity import User
 from holdfast.records.incidents import Incident, Severity
-from holdfast.store.store import Store, StoreOptions
+from holdfast.store.options import StoreOptions
+from holdfast.store.store import Store
 from tests.conformance.test_store import opened
 
 pytestmark = pytest.mark.anyio

@@ -12,7 +12,7 @@ from holdfast.errors import ExecutionCancelled
 from holdfast.fleet.starts import new_key
 from holdfast.records.executions import ExecutionStatus
 from holdfast.store.drivers.base import Batch, Reply
-from holdfast.store.journal import Holding
+from holdfast.store.entries import Holding
 from tests.conformance.hands import new_entry, until
 
 pytestmark = pytest.mark.anyio

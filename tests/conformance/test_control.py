@@ -36,7 +36,7 @@ from holdfast.records.events import EventType
 from holdfast.records.executions import ExecutionKey, ExecutionStatus
 from holdfast.store import codec
 from holdfast.store.drivers.base import Answer, NewExecution, Transition
-from holdfast.store.journal import Entry, Holding
+from holdfast.store.entries import Entry, Holding
 from holdfast.store.store import Store
 from holdfast.workflows.engine import ExecutionRuntime
 from tests.conformance.fleets import NEWEST

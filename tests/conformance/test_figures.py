@@ -13,8 +13,8 @@ import pytest
 
 from holdfast.errors import HoldfastError, PoolTimeout, VersionConflict
 from holdfast.records.events import EventType
+from holdfast.store.entries import Entry, Holding
 from holdfast.store.figures import StatementFigures
-from holdfast.store.journal import Entry, Holding
 from holdfast.store.store import Store
 from tests.conformance.notebooks import Note
 from tests.conformance.test_repository import notes_of

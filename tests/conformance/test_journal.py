@@ -28,7 +28,8 @@ from holdfast.records.events import EventType
 from holdfast.records.executions import ExecutionKey
 from holdfast.store import journal as journals
 from holdfast.store.drivers.base import Answer, Batch, Post, Reply
-from holdfast.store.journal import Entry, Holding, Journal, Placed
+from holdfast.store.entries import Entry, Holding, Placed
+from holdfast.store.journal import Journal
 from tests.conformance.hands import (
     begin,
     ending,

@@ -22,7 +22,7 @@ from holdfast.records.executions import ExecutionStatus
 from holdfast.records.tasks import TaskStatus
 from holdfast.store import codec
 from holdfast.store.drivers.base import Transition
-from holdfast.store.journal import Entry, Holding
+from holdfast.store.entries import Entry, Holding
 from holdfast.store.store import Store
 from holdfast.workflows.outside import TaskSpec
 from tests.conformance.hands import begin, ending, moment_text, prefixed, row_of

@@ -20,7 +20,7 @@ from holdfast.records.events import EventType
 from holdfast.records.executions import BootId, ExecutionKey
 from holdfast.records.queues import QueueSettings, Rate
 from holdfast.store.drivers.base import Answer, NewExecution, Row
-from holdfast.store.journal import Entry, Holding
+from holdfast.store.entries import Entry, Holding
 from holdfast.store.query import bound_list
 from holdfast.store.store import Store
 from tests.conformance.fleets import NEWEST, hired, present

@@ -21,7 +21,8 @@ from holdfast.records.executions import ExecutionKey
 from holdfast.records.queues import QueueSettings, Rate, Tally
 from holdfast.store import codec
 from holdfast.store.drivers.base import Answer, Batch, NewExecution, Reply, Transition
-from holdfast.store.journal import Entry, Holding, Journal, Placed
+from holdfast.store.entries import Entry, Holding, Placed
+from holdfast.store.journal import Journal
 from holdfast.store.store import Store
 from tests.conformance.hands import (
     DEAD,

@@ -30,7 +30,7 @@ from holdfast.records.events import EventType
 from holdfast.records.executions import Execution, ExecutionStatus
 from holdfast.store import codec
 from holdfast.store.drivers.base import Answer, Transition
-from holdfast.store.journal import Entry, Holding
+from holdfast.store.entries import Entry, Holding
 from holdfast.store.store import Store
 from tests.conformance.hands import (
     begin,

@@ -15,7 +15,7 @@ from holdfast.fleet.agents import Agent
 from holdfast.fleet.retrying import retry
 from holdfast.records.events import EventType
 from holdfast.records.tasks import Task, TaskStatus
-from holdfast.store.journal import Entry
+from holdfast.store.entries import Entry
 from holdfast.store.store import Store
 from tests.conformance.fleets import hired
 from tests.conformance.hands import begin, hand, log_of, result, row_of, until

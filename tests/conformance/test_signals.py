@@ -430,7 +430,8 @@ async def test_a_timeout_is_recorded_and_raised_again(shared_url: str) -> None:
 
 async def replayed(history: History) -> str:
     """What the recorded timeout raises when it is asked for again."""
-    from holdfast.store.journal import Holding, Journal
+    from holdfast.store.entries import Holding
+    from holdfast.store.journal import Journal
 
     holding = Holding(ExecutionKey(b"k" * 16), "w", "default", epoch=1)
     unused: Any = None

@@ -17,7 +17,7 @@ from holdfast.fleet.cancelling import cancel, post
 from holdfast.fleet.ownership import Registration
 from holdfast.records.executions import Execution, ExecutionStatus
 from holdfast.store import codec
-from holdfast.store.journal import Entry
+from holdfast.store.entries import Entry
 from holdfast.store.store import Store
 from holdfast.workflows.driving import Drive, Outcome
 from holdfast.workflows.engine import Engine, ExecutionRuntime

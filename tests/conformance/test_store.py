@@ -42,7 +42,7 @@ from holdfast.records.executions import ExecutionDetails, ExecutionKey, Executio
 from holdfast.records.workflows import StoredDefinition
 from holdfast.store.drivers import sqlite_place
 from holdfast.store.drivers.base import Isolation, NewExecution, Transaction, Transition
-from holdfast.store.journal import Entry, Holding
+from holdfast.store.entries import Entry, Holding
 from holdfast.store.store import Store
 from holdfast.stores import build_store, config_for
 

@@ -13,7 +13,7 @@ from holdfast.errors import ExecutionFailed, LeaseLost, TaskTaken
 from holdfast.fleet import tasks
 from holdfast.fleet.agents import Agent
 from holdfast.records.tasks import AgentRecord, AgentStatus, Task, TaskStatus
-from holdfast.store.journal import Holding
+from holdfast.store.entries import Holding
 from holdfast.store.store import Store
 from holdfast.workflows.outside import TaskSpec
 from tests.conformance.fleets import hired

@@ -23,7 +23,7 @@ from holdfast.records.executions import ExecutionKey, ExecutionStatus
 from holdfast.store import codec
 from holdfast.store.drivers import mysql_flush, sqlite_flush
 from holdfast.store.drivers.base import Answer, Batch, Post, Reply
-from holdfast.store.journal import Entry, Holding
+from holdfast.store.entries import Entry, Holding
 from holdfast.store.store import Store
 from tests.conformance.hands import (
     DEAD,

@@ -144,7 +144,7 @@ async def test_means_are_those_of_the_rows(store: Store) -> None:
     assert {workflow for workflow, row in told.items() if row[0]} == set(took)
     for workflow, durations in took.items():
         assert told[workflow][0] == len(durations)
-        # Told in whole microseconds, so half of one may be between, and what MariaDB's four decimals leave out.
+        # Told in whole microseconds: half of one may be between, and what MariaDB's four decimals leave out.
         assert told[workflow][1] == pytest.approx(mean(durations), abs=0.5001, rel=0)
     longest = await rows_of(store, "execution_daily_stats", "longest_us", where="completed > 0")
     assert max(row[0] for row in longest) == max(max(durations) for durations in took.values())

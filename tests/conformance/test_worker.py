@@ -25,7 +25,7 @@ from holdfast.records.events import EventType
 from holdfast.records.executions import ExecutionStatus
 from holdfast.records.keys import new_key
 from holdfast.store import codec
-from holdfast.store.journal import Entry, Holding
+from holdfast.store.entries import Entry, Holding
 from holdfast.store.store import Store
 from holdfast.workflows.python_program import program_of
 from tests.conformance.fleets import Ghost, hired

@@ -15,7 +15,8 @@ from holdfast.store.drivers.base import Answer
 
 def acknowledge_before_commit() -> None:
     """Callers are answered when their entry is queued, not when it is on disk."""
-    from holdfast.store.journal import Entry, Journal
+    from holdfast.store.entries import Entry
+    from holdfast.store.journal import Journal
 
     append = Journal.append
 

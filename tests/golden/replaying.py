@@ -21,7 +21,8 @@ from holdfast.records.executions import ExecutionKey
 from holdfast.records.workflows import StoredDefinition
 from holdfast.store import codec
 from holdfast.store.drivers.base import Row
-from holdfast.store.journal import Entry, Holding, Journal
+from holdfast.store.entries import Entry, Holding
+from holdfast.store.journal import Journal
 from holdfast.workflows.driving import describe_end
 from holdfast.workflows.engine import Engine, ExecutionRuntime
 from holdfast.workflows.program import Program

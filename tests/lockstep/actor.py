@@ -23,7 +23,7 @@ from holdfast.fleet.starts import new_key
 from holdfast.records.events import EventType
 from holdfast.records.executions import BootId
 from holdfast.store.drivers.base import NewExecution, Transition
-from holdfast.store.journal import Entry, Holding
+from holdfast.store.entries import Entry, Holding
 from holdfast.store.store import Store
 from holdfast.stores import build_store
 from tests.conformance.fleets import NEWEST, present

@@ -9,7 +9,8 @@ import pytest
 from holdfast.errors import HoldfastError, StoreUnavailable
 from holdfast.records.events import EventType
 from holdfast.store.drivers.sqlite import SqliteDriver
-from holdfast.store.journal import Entry, Holding, Journal
+from holdfast.store.entries import Entry, Holding
+from holdfast.store.journal import Journal
 
 pytestmark = pytest.mark.anyio
 

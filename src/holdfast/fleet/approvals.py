@@ -18,7 +18,7 @@ from holdfast.fleet.ownership import hold
 from holdfast.records.executions import ExecutionKey
 from holdfast.store import codec
 from holdfast.store.drivers.base import Isolation, Row, Transaction
-from holdfast.store.journal import Holding
+from holdfast.store.entries import Holding
 from holdfast.store.rows import microseconds, moment
 from holdfast.store.store import Store
 from holdfast.workflows.forms import check_answer

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from holdfast.records.events import EventType
 from holdfast.records.executions import BootId, ExecutionKey
 from holdfast.store.drivers.base import Row
-from holdfast.store.journal import Holding
+from holdfast.store.entries import Holding
 from holdfast.store.query import bound_list
 from holdfast.store.store import Store
 

@@ -24,7 +24,7 @@ from holdfast.records.events import EventType
 from holdfast.records.executions import BootId, Execution, ExecutionKey, ExecutionStatus, key_text
 from holdfast.records.workflows import StoredDefinition
 from holdfast.store.drivers.base import Answer, NewExecution
-from holdfast.store.journal import Entry, Holding
+from holdfast.store.entries import Entry, Holding
 from holdfast.store.rows import execution_of, moment
 from holdfast.store.store import Beside, Store
 from holdfast.workflows.driving import Outcome, Parent

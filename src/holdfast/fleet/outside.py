@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from holdfast.fleet import approvals, signals, tasks
-from holdfast.store.journal import Holding
+from holdfast.store.entries import Holding
 from holdfast.store.store import Store
 from holdfast.workflows.outside import TaskSpec
 

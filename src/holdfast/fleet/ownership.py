@@ -39,7 +39,7 @@ from holdfast.errors import (
 )
 from holdfast.records.executions import BootId, Execution, ExecutionStatus
 from holdfast.store.drivers.base import Driver, Heartbeat, Transaction
-from holdfast.store.journal import Holding
+from holdfast.store.entries import Holding
 from holdfast.store.store import Store
 
 RENEWALS_PER_LEASE = 3

@@ -23,7 +23,8 @@ from holdfast.records.events import EventType
 from holdfast.records.executions import Execution
 from holdfast.records.workflows import StoredDefinition
 from holdfast.store import codec
-from holdfast.store.journal import Entry, Holding, Journal, Placed
+from holdfast.store.entries import Entry, Holding, Placed
+from holdfast.store.journal import Journal
 from holdfast.store.store import Store
 from holdfast.workflows.engine import Engine, ExecutionRuntime
 from holdfast.workflows.failures import describe

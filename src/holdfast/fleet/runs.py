@@ -20,7 +20,7 @@ from holdfast.fleet.ownership import Claim, Registration, claim
 from holdfast.fleet.starts import Running
 from holdfast.fleet.taking import take_up
 from holdfast.records.executions import ExecutionKey
-from holdfast.store.journal import Holding
+from holdfast.store.entries import Holding
 from holdfast.store.query import bound_list
 from holdfast.store.store import Store
 from holdfast.workflows.driving import Drive, Outcome, Parent

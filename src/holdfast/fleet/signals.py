@@ -21,7 +21,7 @@ from holdfast.fleet.starts import new_key
 from holdfast.records.executions import Execution, ExecutionKey
 from holdfast.store import codec
 from holdfast.store.drivers.base import Isolation, Transaction
-from holdfast.store.journal import Holding
+from holdfast.store.entries import Holding
 from holdfast.store.rows import moment
 from holdfast.store.store import Store
 from holdfast.workflows.parking import NAME_SEPARATOR

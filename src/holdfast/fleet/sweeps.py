@@ -15,7 +15,7 @@ from pathlib import Path
 from holdfast.fleet.claims import put_back
 from holdfast.fleet.ownership import Life, look_at
 from holdfast.records.executions import BootId, ExecutionKey
-from holdfast.store.journal import Holding
+from holdfast.store.entries import Holding
 from holdfast.store.query import bound_list
 from holdfast.store.store import Store
 

@@ -8,7 +8,7 @@ from holdfast.records.events import EventType
 from holdfast.records.executions import ExecutionStatus
 from holdfast.store import codec
 from holdfast.store.drivers.base import Post, Transition
-from holdfast.store.journal import Entry, Holding
+from holdfast.store.entries import Entry, Holding
 from holdfast.store.store import Store
 from holdfast.workflows.driving import Parent
 from holdfast.workflows.failures import describe

@@ -20,7 +20,7 @@ from holdfast.records.executions import Execution, ExecutionKey
 from holdfast.records.tasks import Task, TaskStatus
 from holdfast.store import codec
 from holdfast.store.drivers.base import Isolation, Row, Transaction
-from holdfast.store.journal import Holding
+from holdfast.store.entries import Holding
 from holdfast.store.rows import moment
 from holdfast.store.store import Store
 from holdfast.workflows.outside import TaskSpec

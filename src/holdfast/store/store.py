@@ -11,13 +11,10 @@ import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
-from datetime import timedelta
-from pathlib import Path
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from holdfast.config.schema import Http
 from holdfast.errors import ConstraintViolated, ExecutionNotFound, NoStore, TransactionConflict, VersionTaken
 from holdfast.records.declare import Record
 from holdfast.records.executions import Execution, ExecutionDetails, ExecutionKey
@@ -31,6 +28,7 @@ from holdfast.store.filters import Query
 from holdfast.store.hints import Hints
 from holdfast.store.journal import Journal
 from holdfast.store.metrics import Meter, Metered
+from holdfast.store.options import StoreOptions
 from holdfast.store.query import (
     executions_count,
     executions_count_up_to,
@@ -42,28 +40,11 @@ from holdfast.store.repository import Count, Repository
 from holdfast.store.rows import execution_of, moment, tags_of
 from holdfast.store.statements import COUNTED, estimated
 
-DEFAULT_TENANT = "default"
-DEFAULT_ENVIRONMENT = "production"
 CONFLICT_REST_MAX_S = 2.0
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Recorded = TypeVar("Recorded", bound=Record)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreOptions:
-    """How the store behaves, apart from where it is."""
-
-    tenant: str = DEFAULT_TENANT
-    retry_on_conflict: int = 5
-    retry_backoff: timedelta = timedelta(milliseconds=50)
-    migrate_lock_timeout: timedelta = timedelta(seconds=60)
-    migrations_folder: Path | None = None
-    slow_query: timedelta = timedelta(seconds=1)  # a statement that took as long is logged
-    environment: str = DEFAULT_ENVIRONMENT  # whose deployments a bare name means
-    http: Http = field(default_factory=Http)  # what steps that call others may do
-    hints: bool = True  # off: other processes' changes are noticed by polling alone
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from holdfast.records.events import EventType
 from holdfast.records.executions import ExecutionKey, ExecutionStatus
 from holdfast.store import codec
 from holdfast.store.drivers.base import Answer, Post, Transition
-from holdfast.store.journal import Entry
+from holdfast.store.entries import Entry
 from holdfast.workflows.engine import ExecutionRuntime
 from holdfast.workflows.failures import describe
 from holdfast.workflows.inbox import Inbox, Request

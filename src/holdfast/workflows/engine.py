@@ -24,7 +24,8 @@ from holdfast.errors import Conflict, HoldfastError, UnsupportedValue
 from holdfast.records.events import EventType
 from holdfast.store import codec
 from holdfast.store.drivers.base import Answer, Executor
-from holdfast.store.journal import Entry, Holding, Journal
+from holdfast.store.entries import Entry, Holding
+from holdfast.store.journal import Journal
 from holdfast.workflows import descent, parking
 from holdfast.workflows.descent import ChildCall, Children
 from holdfast.workflows.failures import describe, error_type

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from holdfast.errors import InvalidArgument
-from holdfast.store.journal import Holding
+from holdfast.store.entries import Holding
 
 _TEXT_BYTES_MAX = 255
 

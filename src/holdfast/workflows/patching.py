@@ -22,7 +22,7 @@ import re
 from holdfast.errors import InvalidArgument, UnnamedBranch
 from holdfast.records.events import EventType
 from holdfast.store import codec
-from holdfast.store.journal import Entry
+from holdfast.store.entries import Entry
 from holdfast.workflows import branches
 from holdfast.workflows.branches import Branch
 

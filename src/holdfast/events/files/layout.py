@@ -12,7 +12,6 @@ and the tenant.
 from __future__ import annotations
 
 import errno
-import fcntl
 import gzip
 import os
 import re
@@ -25,16 +24,16 @@ from types import ModuleType
 
 from holdfast.errors import DamagedData, MissingExtra, RetryLater, StoreInUse, StoreUnavailable
 from holdfast.store.drivers import sqlite_place
+from holdfast.store.files.lock import FolderLock
 from holdfast.store.files.names import file_name
 from holdfast.store.files.place import TEMPORARY, make_folder, sync_folder, write_synced
-from holdfast.store.store import DEFAULT_TENANT
+from holdfast.store.options import DEFAULT_TENANT
 
 CURRENT = "events.log"
 POSITION = ".position"
 STORE = ".store"
 REPLACED = "+"
 """Before the key in the name of a folder whose execution was removed and its id used again."""
-_LOCK = ".lock"
 _PART = re.compile(r"events\.(\d{6,})\.log(\.gz|\.zst)?")
 _EXTENSIONS = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 _ZSTD_LEVEL = 3
@@ -153,36 +152,25 @@ class LogLock:
 
     def __init__(self, base: Path) -> None:
         self.base = base
-        self._descriptor: int | None = None
+        self._lock = FolderLock(base)
 
     def take(self) -> None:
         """Take it, making the folder. Raises `StoreInUse` when another process has it, `OSError`."""
-        if self._descriptor is not None:
-            return
         sqlite_place.refuse_network(self.base)
         for folder in make_folder(self.base):
             sync_folder(folder)
-        descriptor = os.open(self.base / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
-            os.close(descriptor)
-            raise StoreInUse(
-                f"process {holder or '?'} writes the event log in {self.base}",
-                where=str(self.base),
-                fix="wait until it has ended, or name another folder",
-            ) from None
-        self._descriptor = descriptor
-        with suppress(OSError):  # the lock is what counts; this is for people
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._lock.take(self._in_use)
 
     def leave(self) -> None:
         """Give it back."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
+        self._lock.leave()
+
+    def _in_use(self, holder: str) -> StoreInUse:
+        return StoreInUse(
+            f"process {holder} writes the event log in {self.base}",
+            where=str(self.base),
+            fix="wait until it has ended, or name another folder",
+        )
 
 
 @contextmanager

@@ -7,10 +7,9 @@ is written makes the documents catch up, and takes in what people have changed i
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,12 @@ from holdfast.store.drivers import sqlite_place
 from holdfast.store.drivers.base import Batch, Isolation, Reply, Row, Transaction
 from holdfast.store.drivers.sqlite import SqliteDriver, SqliteOptions
 from holdfast.store.files import edits, schema
+from holdfast.store.files.lock import FolderLock
 from holdfast.store.files.mirror import Mirror
 from holdfast.store.files.place import Form, make_folder
 from holdfast.store.files.rebuilding import fill_if_new
 
 INDEX = ".index.db"
-_LOCK = ".lock"
 
 
 class FileDriver(SqliteDriver):
@@ -44,7 +43,7 @@ class FileDriver(SqliteDriver):
         self.base = base
         self.form = form
         self._mirror: Mirror | None = None
-        self._lock: int | None = None
+        self._lock = FolderLock(base)
         self._is_behind = False
         self.problems: list[edits.Problem] = []
         """Documents that were not taken in when the store was opened for work."""
@@ -56,7 +55,7 @@ class FileDriver(SqliteDriver):
         try:
             await super().open()
         except BaseException:
-            self._leave_folder()
+            self._lock.leave()
             raise
 
     async def settle(self) -> None:
@@ -83,7 +82,7 @@ class FileDriver(SqliteDriver):
                     await mirror.stop()
         finally:
             await super().close()
-            self._leave_folder()
+            self._lock.leave()
 
     async def look(self) -> list[edits.Problem]:
         """Documents that would not be taken in, and why. Changes nothing."""
@@ -149,30 +148,14 @@ class FileDriver(SqliteDriver):
             make_folder(self.base)
         elif not self._create and not (self.base / INDEX).exists():
             raise NoStore(f"No store at file://{self.base}")
-        descriptor = os.open(self.base / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
-            os.close(descriptor)
-            raise StoreInUse(
-                f"process {holder or '?'} has the store in {self.base}",
-                where=f"file://{self.base}",
-                fix="wait until it has ended; for several processes use sqlite:/// or a server",
-            ) from None
-        self._lock = descriptor
-        try:
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        except OSError:
-            self._leave_folder()
-            raise
+        self._lock.take(self._in_use)
 
-    def _leave_folder(self) -> None:
-        if self._lock is not None:
-            with suppress(OSError):
-                os.close(self._lock)
-            self._lock = None
+    def _in_use(self, holder: str) -> StoreInUse:
+        return StoreInUse(
+            f"process {holder} has the store in {self.base}",
+            where=f"file://{self.base}",
+            fix="wait until it has ended; for several processes use sqlite:/// or a server",
+        )
 
 
 class _Unwoken:
