@@ -169,6 +169,44 @@ async def test_a_flush_on_postgresql_touches_its_own_rows_alone(
     assert [node["Actual Rows"] for node in inserted] == [1]
 
 
+BOOT = bytes(15) + b"\x01"
+PAGE = 20
+_BACKLOG = """
+INSERT INTO holdfast.executions (key, tenant_id, id, workflow, version, definition, fingerprint, status,
+                                 queue, epoch, created_at, finished_at)
+SELECT substring(holdfast.key_at(now()) FROM 1 FOR 6) || decode(lpad(to_hex(100000 + i), 20, '0'), 'hex'),
+       'default', 'more-' || i, 'w', '1', '\\x00', int4send(i),
+       CASE WHEN i < 2000 THEN 'completed' ELSE 'ready' END, 'deep', 0, now(),
+       CASE WHEN i < 2000 THEN now() END
+FROM generate_series(0, 24000) i;
+INSERT INTO holdfast.workers (boot_id, program, host, pid, started_at, lease_until)
+VALUES ('\\x00000000000000000000000000000001', 'worker', 'h', 1, now(), now() + interval '1 hour');
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("fleet.claim", ("deep", "io", "default", BOOT, PAGE, [], 99)),
+        ("fleet.claim_oldest", ("deep", "io", "default", BOOT, PAGE, [], 99)),
+        ("queues.candidates", ("deep", "io", "default", PAGE, [])),
+        ("queues.candidates_by_age", ("deep", "io", "default", PAGE, [])),
+    ],
+)
+async def test_a_claim_from_a_deep_queue_passes_by_what_has_ended(
+    postgresql: asyncpg.Connection[Any], name: str, values: tuple[Any, ...]
+) -> None:
+    """Much waits behind much that has ended: it is found in the order of the queue, not in that of keys."""
+    await postgresql.execute(_BACKLOG)
+    await postgresql.execute("VACUUM ANALYZE holdfast.executions")
+    text = Statements("postgresql", schema='"holdfast"', now="now()")[name]
+    plan = await explained(postgresql, text, *values, analyze=True)
+    read = [node for node in plan if node.get("Relation Name") == "executions"]
+    assert "executions_ready" in {node.get("Index Name") for node in read}
+    assert sum(node["Actual Rows"] * node["Actual Loops"] for node in read) <= 4 * PAGE
+    assert sum(node.get("Rows Removed by Filter", 0) for node in read) <= 2
+
+
 _REFERENCES = """
 INSERT INTO {waits} (execution, path, tenant_id, name, created_at)
     SELECT key, 'w', 'default', 'go', created_at FROM {executions};
@@ -274,9 +312,7 @@ async def mysql(made_mysql: str) -> AsyncIterator[tuple[Any, str]]:
     await raw.ensure_closed()
 
 
-BOOT = bytes(15) + b"\x01"
 NONE = "[]"
-PAGE = 20
 MYSQL_PLANS = [
     # The statement, its values, the index that one of its steps goes by, and how many rows it may read.
     ("fleet.claim", ("q0", "io", "default", BOOT, PAGE, NONE, 99), "executions_ready", 8 * PAGE),

@@ -62,21 +62,20 @@ RETURNING e.key, e.id, e.tenant_id, e.workflow, e.version, e.definition, e.queue
                      FROM {schema}.events v WHERE v.execution = e.key AND v.seq = 1) END
 
 -- name: fleet.claim_oldest
--- The oldest of each priority, so that a steady stream of urgent work does not keep the rest waiting for ever.
-WITH RECURSIVE levels(priority) AS (
-    SELECT (SELECT max(e.priority) FROM {schema}.executions e
-            WHERE e.status = 'ready' AND e.queue = $1 AND e.class = $2 AND e.tenant_id = $3)
+-- The oldest of each priority, so that a steady stream of urgent work does not keep the rest waiting for ever. From one
+-- priority to the next by the order of the partial index: asked for the first key of one priority, the planner may
+-- read the table in the order of its keys instead, past all that has ended.
+WITH RECURSIVE oldest(priority, key) AS (
+    (SELECT e.priority, e.key FROM {schema}.executions e
+     WHERE e.status = 'ready' AND e.queue = $1 AND e.class = $2 AND e.tenant_id = $3
+       AND CASE WHEN e.definition = ANY ($6::bytea[]) THEN false ELSE true END
+     ORDER BY e.priority DESC, e.key LIMIT 1)
     UNION ALL
-    SELECT (SELECT max(e.priority) FROM {schema}.executions e
-            WHERE e.status = 'ready' AND e.queue = $1 AND e.class = $2 AND e.tenant_id = $3
-              AND e.priority < levels.priority)
-    FROM levels WHERE levels.priority IS NOT NULL
-), oldest AS MATERIALIZED (
-    SELECT (SELECT e.key FROM {schema}.executions e
-            WHERE e.status = 'ready' AND e.queue = $1 AND e.class = $2 AND e.tenant_id = $3
-              AND e.priority = levels.priority AND CASE WHEN e.definition = ANY ($6::bytea[]) THEN false ELSE true END
-            ORDER BY e.key LIMIT 1) AS key
-    FROM levels WHERE levels.priority IS NOT NULL
+    SELECT further.* FROM oldest CROSS JOIN LATERAL (
+        SELECT e.priority, e.key FROM {schema}.executions e
+        WHERE e.status = 'ready' AND e.queue = $1 AND e.class = $2 AND e.tenant_id = $3
+          AND e.priority < oldest.priority AND CASE WHEN e.definition = ANY ($6::bytea[]) THEN false ELSE true END
+        ORDER BY e.priority DESC, e.key LIMIT 1) further
 ), picked AS MATERIALIZED (
     SELECT key FROM {schema}.executions
     WHERE key IN (SELECT key FROM oldest ORDER BY key LIMIT $5) AND status = 'ready'

@@ -40,24 +40,20 @@ FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: queues.candidates_by_age
 -- The oldest of each priority, like `fleet.claim_oldest`.
-WITH RECURSIVE levels(priority) AS (
-    SELECT (SELECT max(e.priority) FROM {schema}.executions e
-            WHERE e.status = 'ready' AND e.queue = $1 AND e.class = $2 AND e.tenant_id = $3)
+WITH RECURSIVE oldest(priority, key) AS (
+    (SELECT e.priority, e.key FROM {schema}.executions e
+     WHERE e.status = 'ready' AND e.queue = $1 AND e.class = $2 AND e.tenant_id = $3
+       AND CASE WHEN e.definition = ANY ($5::bytea[]) THEN false ELSE true END
+     ORDER BY e.priority DESC, e.key LIMIT 1)
     UNION ALL
-    SELECT (SELECT max(e.priority) FROM {schema}.executions e
-            WHERE e.status = 'ready' AND e.queue = $1 AND e.class = $2 AND e.tenant_id = $3
-              AND e.priority < levels.priority)
-    FROM levels WHERE levels.priority IS NOT NULL
-), oldest AS MATERIALIZED (
-    SELECT (SELECT e.key FROM {schema}.executions e
-            WHERE e.status = 'ready' AND e.queue = $1 AND e.class = $2 AND e.tenant_id = $3
-              AND e.priority = levels.priority
-              AND CASE WHEN e.definition = ANY ($5::bytea[]) THEN false ELSE true END
-            ORDER BY e.key LIMIT 1) AS key
-    FROM levels WHERE levels.priority IS NOT NULL
+    SELECT further.* FROM oldest CROSS JOIN LATERAL (
+        SELECT e.priority, e.key FROM {schema}.executions e
+        WHERE e.status = 'ready' AND e.queue = $1 AND e.class = $2 AND e.tenant_id = $3
+          AND e.priority < oldest.priority AND CASE WHEN e.definition = ANY ($5::bytea[]) THEN false ELSE true END
+        ORDER BY e.priority DESC, e.key LIMIT 1) further
 )
 SELECT key, limit_key, epoch FROM {schema}.executions
-WHERE key = ANY (ARRAY(SELECT key FROM oldest WHERE key IS NOT NULL ORDER BY key LIMIT $4)) AND status = 'ready'
+WHERE key = ANY (ARRAY(SELECT key FROM oldest ORDER BY key LIMIT $4)) AND status = 'ready'
 ORDER BY key
 FOR NO KEY UPDATE SKIP LOCKED
 
