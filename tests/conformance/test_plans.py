@@ -176,7 +176,7 @@ INSERT INTO holdfast.executions (key, tenant_id, id, workflow, version, definiti
                                  queue, epoch, created_at, finished_at)
 SELECT substring(holdfast.key_at(now()) FROM 1 FOR 6) || decode(lpad(to_hex(100000 + i), 20, '0'), 'hex'),
        'default', 'more-' || i, 'w', '1', '\\x00', int4send(i),
-       CASE WHEN i < 2000 THEN 'completed' ELSE 'ready' END, 'deep', 0, now(),
+       CASE WHEN i < 2000 THEN 'completed' ELSE 'ready' END, 'q', 0, now(),
        CASE WHEN i < 2000 THEN now() END
 FROM generate_series(0, 24000) i;
 INSERT INTO holdfast.workers (boot_id, program, host, pid, started_at, lease_until)
@@ -187,10 +187,11 @@ VALUES ('\\x00000000000000000000000000000001', 'worker', 'h', 1, now(), now() + 
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("fleet.claim", ("deep", "io", "default", BOOT, PAGE, [], 99)),
-        ("fleet.claim_oldest", ("deep", "io", "default", BOOT, PAGE, [], 99)),
-        ("queues.candidates", ("deep", "io", "default", PAGE, [])),
-        ("queues.candidates_by_age", ("deep", "io", "default", PAGE, [])),
+        ("fleet.claim", ("q", "io", "default", BOOT, PAGE, [], 99)),
+        ("fleet.claim_oldest", ("q", "io", "default", BOOT, PAGE, [], 99)),
+        ("queues.candidates", ("q", "io", "default", PAGE, [])),
+        ("queues.candidates_by_age", ("q", "io", "default", PAGE, [])),
+        ("fleet.peek", (["q"], ["io", "cpu"], "", [], 256)),
     ],
 )
 async def test_a_claim_from_a_deep_queue_passes_by_what_has_ended(
@@ -202,6 +203,7 @@ async def test_a_claim_from_a_deep_queue_passes_by_what_has_ended(
     text = Statements("postgresql", schema='"holdfast"', now="now()")[name]
     plan = await explained(postgresql, text, *values, analyze=True)
     read = [node for node in plan if node.get("Relation Name") == "executions"]
+    assert not [node for node in read if node["Node Type"] == "Seq Scan"]
     assert "executions_ready" in {node.get("Index Name") for node in read}
     assert sum(node["Actual Rows"] * node["Actual Loops"] for node in read) <= 4 * PAGE
     assert sum(node.get("Rows Removed by Filter", 0) for node in read) <= 2

@@ -2,17 +2,21 @@
 -- All that an idle worker asks, in one statement that writes nothing. Its rows are of several kinds, named by the
 -- first column: which lanes (queue, class, tenant) have work, by a loose scan of the partial index; the time to
 -- the next timer in microseconds; workers whose lease is over; versions that are waited for and offered here;
--- queues with limits; the newest migration.
+-- queues with limits; the newest migration. All are asked for in the full order of one index: for EXISTS and min()
+-- the planner reads the table, or the order of another index, when most of it fits; and what fits may come last.
 WITH RECURSIVE ready(queue, class, tenant_id) AS (
-    SELECT q, c, (SELECT min(e.tenant_id) FROM {schema}.executions e
-                  WHERE e.status = 'ready' AND e.queue = q AND e.class = c AND e.tenant_id > $3)
+    SELECT q, c, (SELECT e.tenant_id FROM {schema}.executions e
+                  WHERE e.status = 'ready' AND e.queue = q AND e.class = c AND e.tenant_id > $3
+                  ORDER BY e.tenant_id, e.priority DESC, e.key LIMIT 1)
     FROM (SELECT q FROM unnest($1::text[]) q
-          WHERE EXISTS (SELECT FROM {schema}.executions e WHERE e.status = 'ready' AND e.queue = q)) busy
+          WHERE (SELECT e.key FROM {schema}.executions e WHERE e.status = 'ready' AND e.queue = q
+                 ORDER BY e.class, e.tenant_id, e.priority DESC, e.key LIMIT 1) IS NOT NULL) busy
     CROSS JOIN unnest($2::text[]) c
     UNION ALL
-    SELECT r.queue, r.class, (SELECT min(e.tenant_id) FROM {schema}.executions e
+    SELECT r.queue, r.class, (SELECT e.tenant_id FROM {schema}.executions e
                               WHERE e.status = 'ready' AND e.queue = r.queue AND e.class = r.class
-                                AND e.tenant_id > r.tenant_id)
+                                AND e.tenant_id > r.tenant_id
+                              ORDER BY e.tenant_id, e.priority DESC, e.key LIMIT 1)
     FROM ready r WHERE r.tenant_id IS NOT NULL
 )
 SELECT 'lane', queue, class, tenant_id, NULL::bigint
@@ -25,7 +29,8 @@ UNION ALL
 SELECT 'dead', encode(boot_id, 'hex'), NULL, NULL, NULL FROM {schema}.workers WHERE lease_until <= {now}
 UNION ALL
 SELECT 'offered', offer, NULL, NULL, NULL FROM unnest($4::text[]) offer
-WHERE EXISTS (SELECT FROM {schema}.executions e WHERE e.blocked_on = offer)
+WHERE (SELECT e.key FROM {schema}.executions e WHERE e.blocked_on = offer
+       ORDER BY e.priority DESC, e.key LIMIT 1) IS NOT NULL
 UNION ALL
 SELECT 'limited', name, NULL, NULL, NULL FROM {schema}.queues WHERE name = ANY ($1::text[])
 UNION ALL
