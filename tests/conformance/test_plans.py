@@ -14,10 +14,13 @@ import asyncmy
 import asyncpg
 import pytest
 
+from holdfast.config.loader import load
+from holdfast.store.drivers import postgresql_connection
 from holdfast.store.drivers.mysql_server import server_of
 from holdfast.store.drivers.mysql_text import compiled
+from holdfast.store.drivers.postgresql import _JOURNAL_SETTINGS
 from holdfast.store.sql import Statements
-from holdfast.stores import build_store, config_for
+from holdfast.stores import build_store, config_for, open_store
 
 pytestmark = pytest.mark.anyio
 
@@ -207,6 +210,86 @@ async def test_a_claim_from_a_deep_queue_passes_by_what_has_ended(
     assert "executions_ready" in {node.get("Index Name") for node in read}
     assert sum(node["Actual Rows"] * node["Actual Loops"] for node in read) <= 4 * PAGE
     assert sum(node.get("Rows Removed by Filter", 0) for node in read) <= 2
+
+
+_GROWN = """
+INSERT INTO holdfast.executions (key, tenant_id, id, workflow, version, definition, fingerprint, status,
+                                 queue, epoch, created_at, finished_at)
+SELECT substring(holdfast.key_at(now()) FROM 1 FOR 6) || decode(lpad(to_hex(i), 20, '0'), 'hex'),
+       'default', 'id-' || i, 'w', '1', '\\x00', int4send(i),
+       CASE WHEN i % 4 = 0 THEN 'ready' ELSE 'completed' END, 'q', 1, now(),
+       CASE WHEN i % 4 > 0 THEN now() END
+FROM generate_series({first}, {last}) i;
+INSERT INTO holdfast.events (execution, seq, tenant_id, epoch, type, path, result, at)
+SELECT key, n, 'default', 1, 'step.completed', 'p' || n, true, now()
+FROM holdfast.executions, generate_series(1, 2) n ON CONFLICT DO NOTHING;
+INSERT INTO holdfast.inbox (execution, message, tenant_id, kind, created_at)
+SELECT key, key, 'default', 'signal', now() FROM holdfast.executions ON CONFLICT DO NOTHING;
+INSERT INTO holdfast.payloads (execution, digest, tenant_id, body)
+SELECT key, sha256(key), 'default', 'x' FROM holdfast.executions ON CONFLICT DO NOTHING;
+"""
+
+
+async def test_the_journal_s_plans_search_whatever_size_they_were_made_for(fresh_postgres: str) -> None:
+    """Made for good while little was there, they must not read whole what grows."""
+    store = build_store(config_for(fresh_postgres), create=True)
+    await store.open(migrate=True)
+    await store.close()
+    connection = await asyncpg.connect(fresh_postgres)
+    statements = Statements("postgresql", schema='"holdfast"', now="now()")
+    for setting, value in _JOURNAL_SETTINGS.items():
+        await connection.execute(f"SET {setting} = {value}")
+    before = 0
+    for size in (0, 1, 5, 20, 100, 300, 2000):
+        if size:
+            await connection.execute(_GROWN.format(first=before, last=size - 1))
+            await connection.execute("ANALYZE holdfast.executions, holdfast.events, holdfast.inbox")
+            before = size
+        for name in ("journal.append", "journal.flush", "journal.examine"):
+            text = statements[name]
+            count = max(int(number) for number in re.findall(r"\$(\d+)", text))
+            values = ", ".join(["NULL"] * count)
+            await connection.execute(f"PREPARE looked_at AS {text}")
+            (row,) = await connection.fetch(f"EXPLAIN (FORMAT JSON) EXECUTE looked_at({values})")
+            await connection.execute("DEALLOCATE looked_at")
+            plan = [*nodes(json.loads(row[0])[0]["Plan"])]
+            whole = [
+                (node["Relation Name"], node.get("Index Name"))
+                for node in plan
+                if "Scan" in node["Node Type"]
+                and node.get("Relation Name", "slots") != "slots"  # as long as the limits of queues are high
+                and "Index Cond" not in node
+                and "Recheck Cond" not in node
+            ]
+            assert not whole, (name, size, whole)
+            leading = [node for node in plan if node.get("Index Name") == "executions_unfinished"]
+            assert not leading, (name, size)
+    await connection.close()
+
+
+@pytest.mark.parametrize("anew", [True, False])
+async def test_a_plan_that_was_made_for_an_empty_table_is_not_kept(
+    fresh_postgres: str, monkeypatch: pytest.MonkeyPatch, anew: bool
+) -> None:
+    """Nobody analyses the tables here. Without new plans, all of a table is read for a few of its keys."""
+    monkeypatch.setattr(postgresql_connection, "PLANNED_FOR_S", 0.0 if anew else 1e9)
+    pool = {"storage.postgresql.pool.min": "1", "storage.postgresql.pool.max": "1"}
+    config = load(environ={}, cwd=Path.cwd(), flags={"storage.url": fresh_postgres, **pool}).config
+    async with open_store(config, migrate=True) as store:
+        await store.driver.fetch_text("ALTER TABLE holdfast.executions SET (autovacuum_enabled = off)")
+        for _ in range(20):
+            await store.driver.fetch("executions.wakes", [KEY])
+        other = await asyncpg.connect(fresh_postgres)
+        await other.execute(_GROWN.format(first=0, last=5_000))
+        await other.close()
+        for _ in range(postgresql_connection.PLANNED_FOR_READS + 1):
+            await store.driver.fetch("executions.wakes", [KEY])
+        ((name,),) = await store.driver.fetch_text(
+            "SELECT name FROM pg_prepared_statements WHERE statement LIKE 'SELECT key, epoch, wakes%'"
+        )
+        ((found,),) = await store.driver.fetch_text(f"EXPLAIN (FORMAT JSON) EXECUTE {name}('{{}}')")
+    kinds = {node["Node Type"] for node in nodes(json.loads(found)[0]["Plan"])}
+    assert ("Seq Scan" in kinds) is not anew, kinds
 
 
 _REFERENCES = """

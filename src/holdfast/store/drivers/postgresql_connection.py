@@ -30,6 +30,8 @@ TLS_SETTINGS = "storage.postgresql.ssl"
 _REFUSED_ENTRY = "28000"
 _ASKS_FOR_TLS = struct.pack("!II", 8, 80877103)
 _DIAGNOSIS_S = 5.0
+PLANNED_FOR_READS, PLANNED_FOR_S = 50, 2.0
+"""Plans are used for so many reads at least, and for so long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +48,26 @@ class PostgresqlOptions(ServerOptions):
 class Connection(asyncpg.Connection):
     """A connection that needs no reset when it returns to the pool, and knows its age and its server."""
 
-    __slots__ = ("born", "options")
+    __slots__ = ("born", "options", "planned", "reads")
     options: PostgresqlOptions
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.born = time.monotonic()
+        self.born = self.planned = time.monotonic()
+        self.reads = 0
+
+    async def plan_anew(self, timeout_s: float) -> None:
+        """Have the server forget its plans, if they have been in use for a while.
+
+        It keeps the plan of a statement that is sent often until somebody analyses the tables. One that was
+        made while a table was all but empty reads the whole of it, and would go on to do so with millions
+        of rows.
+        """
+        self.reads += 1
+        if self.reads < PLANNED_FOR_READS or time.monotonic() - self.planned < PLANNED_FOR_S:
+            return
+        await self.execute("DISCARD PLANS", timeout=timeout_s)
+        self.planned, self.reads = time.monotonic(), 0
 
     def get_reset_query(self) -> str:
         """Nothing: every setting of ours ends with its transaction, and a reset costs a round trip."""

@@ -102,6 +102,8 @@ class PostgresqlPool:
         pool, is_kept = self._pool or await self._acquire(), False
         connection = await self._take(pool)
         try:
+            if self._options.direct is None:  # a pooler's session keeps no plans of ours
+                await connection.plan_anew(self._timeout_s)
             rows: list[Row] = await connection.fetch(text, *args, timeout=self._timeout_s)
             is_calm = time.monotonic() >= self._calm_from and not self._waits.waiting
             if pool is self._pool and is_calm and not self._is_old(connection):

@@ -44,7 +44,8 @@ SELECT 'schema', NULL, NULL, NULL, max(version) FROM {schema}.schema_migrations
 -- The last column is the input of one that nobody has touched since its start was written, which spares a look at
 -- its log. Its log is read by this statement's snapshot, its row as it is now: so both must come from one
 -- transaction, and from one that wrote nothing else (a fork begins with many events). The comparison stands in
--- the list and not behind WHERE, where it would become a join that is made anew for every row.
+-- the list and not behind WHERE, where it would become a join that is made anew for every row. For NOT EXISTS the
+-- planner of a store that was empty would collect the second events of all there are.
 WITH picked AS MATERIALIZED (
     SELECT key, xmin::text AS written_by FROM {schema}.executions
     WHERE status = 'ready' AND queue = $1 AND class = $2 AND tenant_id = $3
@@ -61,7 +62,7 @@ WHERE e.key = ANY (ARRAY(SELECT key FROM picked))
 RETURNING e.key, e.id, e.tenant_id, e.workflow, e.version, e.definition, e.queue, e.epoch, e.wakes, e.recoveries,
           e.parent, e.parent_path, e.limit_key,
           CASE WHEN e.epoch = 1
-                    AND NOT EXISTS (SELECT FROM {schema}.events n WHERE n.execution = e.key AND n.seq = 2)
+                    AND (SELECT n.seq FROM {schema}.events n WHERE n.execution = e.key AND n.seq = 2 LIMIT 1) IS NULL
                THEN (SELECT CASE WHEN (v.execution, v.xid::xid::text) IN (SELECT key, written_by FROM picked)
                                  THEN v.payload END
                      FROM {schema}.events v WHERE v.execution = e.key AND v.seq = 1) END
@@ -83,7 +84,8 @@ WITH RECURSIVE oldest(priority, key) AS (
         ORDER BY e.priority DESC, e.key LIMIT 1) further
 ), picked AS MATERIALIZED (
     SELECT key FROM {schema}.executions
-    WHERE key IN (SELECT key FROM oldest ORDER BY key LIMIT $5) AND status = 'ready'
+    WHERE key = ANY (ARRAY(SELECT key FROM oldest ORDER BY key LIMIT $5))
+      AND CASE status WHEN 'ready' THEN true ELSE false END
       AND EXISTS (SELECT FROM {schema}.workers WHERE boot_id = $4 AND lease_until > {now})
       AND (SELECT max(version) FROM {schema}.schema_migrations) <= $7
       AND NOT EXISTS (SELECT FROM {schema}.queues WHERE name = $1)

@@ -4,6 +4,10 @@
 -- again in the form that has what stands behind "careful:".
 
 -- name: journal.append
+-- One plan is made for good, often while a table is all but empty: joins with tables are spelled `= ANY (ARRAY[…])`,
+-- which can only be answered by a search in an index for each row. For `=` the planner may read a short index as a
+-- whole, and goes on to do so when it has become long.
+--
 -- The hot path: entries that are only events. `fence` takes the row locks where the epoch still matches; every
 -- row is selected from the locked set, so a takeover comes wholly before or wholly after this statement. A row
 -- locked elsewhere is skipped, never waited for. One row comes back: how many events were written, and the
@@ -11,7 +15,7 @@
 WITH fence AS MATERIALIZED (
     SELECT e.key, e.tenant_id, e.epoch, e.wakes
     FROM unnest($1::bytea[], $2::bigint[]) AS asked(key, epoch)
-    JOIN {schema}.executions e ON e.key = asked.key AND e.epoch = asked.epoch
+    JOIN {schema}.executions e ON e.key = ANY (ARRAY[asked.key]) AND e.epoch = asked.epoch
     FOR NO KEY UPDATE OF e SKIP LOCKED
 ), written AS (
     INSERT INTO {schema}.events (execution, seq, epoch, type, path, generation, ordinal, attempt, result,
@@ -36,7 +40,7 @@ SELECT (SELECT count(*) FROM written),
 WITH fence AS MATERIALIZED (
     SELECT e.key, e.tenant_id, e.epoch, e.wakes
     FROM unnest($1::bytea[], $2::bigint[]) AS asked(key, epoch)
-    JOIN {schema}.executions e ON e.key = asked.key AND e.epoch = asked.epoch
+    JOIN {schema}.executions e ON e.key = ANY (ARRAY[asked.key]) AND e.epoch = asked.epoch
     FOR NO KEY UPDATE OF e SKIP LOCKED
 ), receivers AS MATERIALIZED (
     SELECT e.key FROM {schema}.executions e WHERE e.key = ANY ($3::bytea[]) FOR NO KEY UPDATE SKIP LOCKED
@@ -93,14 +97,14 @@ WITH fence AS MATERIALIZED (
         finished_at = CASE WHEN done.final THEN {now} END,
         owner = CASE done.new_status WHEN 'running' THEN e.owner END
     FROM done
-    WHERE e.key = done.execution AND done.new_status IS NOT NULL
+    WHERE e.key = ANY (ARRAY[done.execution]) AND done.new_status IS NOT NULL
 ), freed AS (
     UPDATE {schema}.slots s SET holder = NULL
     FROM done
-    WHERE s.holder = done.execution AND done.new_status <> 'running' AND done.execution = ANY ($7::bytea[])
+    WHERE s.holder = ANY (ARRAY[done.execution]) AND done.new_status <> 'running' AND done.execution = ANY ($7::bytea[])
 ), taken AS (
     DELETE FROM {schema}.inbox i USING done
-    WHERE i.execution = done.execution AND i.message = done.take AND done.take IS NOT NULL
+    WHERE i.execution = ANY (ARRAY[done.execution]) AND i.message = done.take AND done.take IS NOT NULL
 ), posted AS (
     INSERT INTO {schema}.inbox (execution, message, tenant_id, kind, name, payload, created_at)
     SELECT post_target, post_message, (SELECT tenant_id FROM held WHERE key = execution), post_kind, post_name,
@@ -108,12 +112,13 @@ WITH fence AS MATERIALIZED (
     FROM done WHERE post_target IS NOT NULL
     ON CONFLICT DO NOTHING
 ), woken AS (
-    -- Unconditional and by primary key: the receiver compares `wakes`, so a message is never overlooked.
+    -- Unconditional and by primary key: the receiver compares `wakes`, so a message is never overlooked. Said plainly,
+    -- `finished_at IS NULL` would let the planner go through all that is unfinished.
     UPDATE {schema}.executions e
     SET wakes = e.wakes + p.messages,
         status = CASE e.status WHEN 'waiting' THEN 'ready' ELSE e.status END
     FROM (SELECT post_target, count(*) AS messages FROM done WHERE post_target IS NOT NULL GROUP BY 1) p
-    WHERE e.key = p.post_target AND e.finished_at IS NULL
+    WHERE e.key = ANY (ARRAY[p.post_target]) AND coalesce(e.finished_at, 'infinity') = 'infinity'
 )
 SELECT (SELECT count(*) FROM written),
        (SELECT array_agg(key) FROM fence WHERE wakes > 0),
@@ -132,17 +137,17 @@ FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::text[], $5::integer[], 
             $8::text[], $9::bytea[], $10::text[], $11::text[])
      WITH ORDINALITY AS v(execution, seq, epoch, path, generation, result, new_tenant, new_id, post_target,
                           new_queue, dedupe_key, no)
-LEFT JOIN {schema}.executions e ON e.key = v.execution
-LEFT JOIN {schema}.events own ON own.execution = v.execution AND own.seq = v.seq
-LEFT JOIN {schema}.events rival
-       ON rival.execution = v.execution AND rival.path = v.path AND rival.generation = v.generation
-      AND rival.result AND v.result
+LEFT JOIN {schema}.executions e ON e.key = ANY (ARRAY[v.execution])
+LEFT JOIN {schema}.events own ON own.execution = ANY (ARRAY[v.execution]) AND own.seq = v.seq
+LEFT JOIN LATERAL (SELECT r.seq FROM {schema}.events r
+                   WHERE r.execution = v.execution AND r.path = v.path AND r.generation = v.generation AND r.result
+                   LIMIT 1) rival ON v.result
 LEFT JOIN {schema}.executions namesake
-       ON namesake.tenant_id = v.new_tenant AND namesake.id = v.new_id AND namesake.key <> v.execution
-LEFT JOIN {schema}.executions twin
-       ON twin.tenant_id = v.new_tenant AND twin.queue = v.new_queue AND twin.dedupe_key = v.dedupe_key
-      AND twin.finished_at IS NULL AND twin.key <> v.execution
-LEFT JOIN {schema}.executions receiver ON receiver.key = v.post_target
+       ON namesake.tenant_id = ANY (ARRAY[v.new_tenant]) AND namesake.id = v.new_id AND namesake.key <> v.execution
+LEFT JOIN LATERAL (SELECT t.key FROM {schema}.executions t
+                   WHERE t.tenant_id = v.new_tenant AND t.queue = v.new_queue AND t.dedupe_key = v.dedupe_key
+                     AND t.finished_at IS NULL AND t.key <> v.execution LIMIT 1) twin ON true
+LEFT JOIN LATERAL (SELECT x.key FROM {schema}.executions x WHERE x.key = v.post_target LIMIT 1) receiver ON true
 ORDER BY v.no
 
 -- name: journal.put_payload

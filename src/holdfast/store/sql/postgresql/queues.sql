@@ -53,7 +53,7 @@ WITH RECURSIVE oldest(priority, key) AS (
         ORDER BY e.priority DESC, e.key LIMIT 1) further
 )
 SELECT key, limit_key, epoch FROM {schema}.executions
-WHERE key = ANY (ARRAY(SELECT key FROM oldest ORDER BY key LIMIT $4)) AND status = 'ready'
+WHERE key = ANY (ARRAY(SELECT key FROM oldest ORDER BY key LIMIT $4)) AND CASE status WHEN 'ready' THEN true ELSE false END
 ORDER BY key
 FOR NO KEY UPDATE SKIP LOCKED
 
