@@ -32,9 +32,14 @@ async def kill_for_a_while(
         over = asyncio.Event()
         supply = asyncio.create_task(client.keep_in_flight(IN_FLIGHT, chance, over))
         await storm(workers, plan, kills, chance, (0.2, 1.0))
+        await breaker.healed()
+        if not tally.counts[
+            "zombies_woken"
+        ]:  # all that were stopped have been killed before they were let go on
+            await breaker.freeze(workers, chance)
+            await breaker.healed()
         over.set()
         await supply
-        await breaker.healed()
         record = await finish(client, workers)
     times = takeover_times(record)
     tally.add(takeover_times_measured=len(times), takeover_p99_ms=round(percentile(times, 0.99) * 1000))
