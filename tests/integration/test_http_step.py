@@ -263,6 +263,7 @@ async def test_a_status_that_may_pass_is_tried_again(status: int) -> None:
         (format_datetime(datetime.now(UTC) - timedelta(hours=1), usegmt=True), 0, 0),
         ("Wed, 99 Nov 9999999 99:99:99 GMT", 0, 0),
     ],
+    ids=["7", "0", "too-long", "-1", "soon", "arabic", "in-an-hour", "an-hour-ago", "no-date"],
 )
 async def test_what_retry_after_asks_for(header: str, low: int, high: int) -> None:
     async with serving({"/": answer(503, retry_after=header), "/no": answer(404, retry_after="7")}) as server:
