@@ -356,11 +356,17 @@ async def test_known_kq4_a_claim_goes_by_its_index_and_reads_what_it_takes(
 
 def judge(plan: dict[str, Any], limit: int) -> None:
     found = list(nodes(plan))
-    kinds = {node["Node Type"] for node in found}
-    assert not kinds & {"Sort", "Incremental Sort", "Seq Scan", "Hash Join", "Bitmap Heap Scan"}, kinds
+    whole = {"Sort", "Incremental Sort", "Seq Scan", "Hash Join", "Bitmap Heap Scan"}
+    assert not [node for node in found if node["Node Type"] in whole and not searches(node)]
     assert any(node.get("Index Name") == "executions_ready" for node in found)
     assert all(node.get("Rows Removed by Filter", 0) == 0 for node in found)
     assert read(plan) <= 2 * limit, "once in the index's order, once by key"
+
+
+def searches(node: dict[str, Any]) -> bool:
+    """Whether a bitmap is a search by keys that were picked: it costs what an index scan does."""
+    condition = node.get("Recheck Cond", "")
+    return "(key = ANY (" in condition or "(execution = e.key)" in condition
 
 
 def read(plan: dict[str, Any]) -> int:
