@@ -450,6 +450,22 @@ async def test_an_event_that_was_changed_stays_changed(
         assert await digests(store) == before
 
 
+async def test_events_that_were_moved_away_leave_the_record_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can not be written anew from what is not there; what was committed is answered all the same."""
+    base, path = tmp_path / "log", write_workflow(tmp_path)
+    await run_once(base, path, "x")
+    monkeypatch.setattr(record, "SHRINK_BYTES_MIN", 1)
+    async with opened(base) as store:
+        (base / "x").rename(tmp_path / "aside")
+        await store.repo(Conversation).create(Conversation(id="c"))
+        before = await digests(store)
+        (tmp_path / "aside").rename(base / "x")
+    async with opened(base, create=False) as store:
+        assert await digests(store) == before
+
+
 @pytest.mark.parametrize("fails", ["write_synced", "sync_folder"])
 async def test_a_record_that_can_not_be_written_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str

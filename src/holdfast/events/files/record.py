@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import msgspec
 
-from holdfast.errors import NoStore, StoreUnavailable, UnknownOutcome, UnsupportedStorage
+from holdfast.errors import DamagedData, NoStore, StoreUnavailable, UnknownOutcome, UnsupportedStorage
 from holdfast.events.files.examining import examine
 from holdfast.events.files.layout import POSITION, STORE, LogLock, LogOptions, execution_folders, told
 from holdfast.events.files.lines import (
@@ -236,7 +236,7 @@ class RecordedFiles:
         try:
             last, text = self._anew(rows())
             write_synced(temporary, text, over=True)
-        except OSError:
+        except (OSError, DamagedData):
             self._shrink_at *= 2  # the old one is whole, and goes on
             return
         try:
@@ -254,7 +254,10 @@ class RecordedFiles:
         self._shrink_at = max(SHRINK_BYTES_MIN, 2 * len(text))
 
     def _anew(self, rows: Iterable[Change]) -> tuple[int, bytes]:
-        """The lines that tell of these rows alone, and the number of the last of them."""
+        """The lines that tell of these rows alone, and the number of the last of them.
+
+        Raises `DamagedData` for an event that is in no file, such as one that was moved away.
+        """
         logged, rest = self._events(), iter(rows)
         lines: list[bytes] = []
         while several := [*islice(rest, _ROWS_PER_LINE)]:
@@ -263,6 +266,8 @@ class RecordedFiles:
             for each in several:
                 if each.table == EVENTS.name:
                     key, seq, position = each.values["execution"], each.values["seq"], each.key[_POSITION]
+                    if (key, seq) not in logged:
+                        raise damage(self._state.path, 0, f"event {seq} of {key.hex()} is in no file")
                     named.append((key.hex(), seq, position))
                     told = _event_change(logged[key, seq], position).values
                     since = {name: value for name, value in each.values.items() if value != told[name]}
